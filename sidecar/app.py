@@ -32,7 +32,7 @@ from .core.events import (
     ReadinessChanged,
 )
 from .core.gate import Gate
-from .core.gossip import RulesSet, TopicLeft
+from .core.gossip import HistoryRepeated, RulesSet, TopicLeft
 from .core.identity import Identity
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node, NodeNews
@@ -379,6 +379,8 @@ class App:
                 self._memory.anchored(peers)
             case LoadOutgoing() | SettleOutgoing() | RenewOutgoing() | StoreIncoming() | LoadUnconfirmed():
                 self._mail.carry_out(news)
+            case HistoryRepeated():
+                pass  # only a store of history has a use for it
             case _:
                 self._backend.on_news(news)
                 if isinstance(news, ReadinessChanged):

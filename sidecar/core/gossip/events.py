@@ -24,10 +24,12 @@ class TopicOptions:
     `sign`: True is StrictSign, a message's id is author + sequence number (+ place, in a bundle); False is
     StrictNoSign, its id is the SHA-256 of its data, so that the same data again is a duplicate. `expected_rate`:
     messages a second that are expected of all publishers together, by which peers are scored; 0 is not known.
+    `keep`: its messages are stored here, so that what is delivered carries what travelled.
     """
 
     sign: bool = True
     expected_rate: float = 0.0
+    keep: bool = False
 
 
 class GossipMessage(NamedTuple):
@@ -111,7 +113,7 @@ class SignaturesChecked(NamedTuple):
 
 
 class TopicJoined(NamedTuple):
-    """An app wants the topic. Joining again with the same options changes nothing.
+    """An app wants the topic. Joining again with the same options changes nothing; `keep` is as said last.
 
     Raises InvalidArgument, TooLarge (the name), AlreadyExists (with other options), ResourceExhausted.
     """
@@ -189,6 +191,30 @@ class RulesSet(NamedTuple):
     configured: bool = False
 
 
+class HistoryBrought(NamedTuple):
+    """Messages of a topic with `keep` that a peer had stored, as they travel: judged as new ones are, but for time.
+
+    Form, topic, signatures, the rules' sizes and senders, and the verdicts of apps count; rates and sequence numbers do
+    not. What is accepted is delivered as history. Nothing is sent on or named to anybody, and nobody is scored.
+    `ages`: of each, in seconds. `keys`: of each, the SHA-256 that its id is to have; empty where none is known.
+    Answered by `HistoryJudged` with the same `number`, which must not be that of a batch under way.
+    """
+
+    number: int
+    peer: PeerId
+    topic: str
+    raws: Sequence[bytes]
+    ages: Sequence[float]
+    keys: Sequence[bytes] = ()
+
+
+class HistorySeen(NamedTuple):
+    """Messages with these ids were delivered before the node started: gossip that lingers does not bring them again."""
+
+    topic: str
+    ids: Sequence[bytes]
+
+
 AppInput = (
     TopicJoined
     | TopicLeft
@@ -199,6 +225,7 @@ AppInput = (
     | VerdictsGiven
     | ValidatorRemoved
     | RulesSet
+    | HistorySeen
 )
 GossipInput = PeerAdded | PeerDescribed | PeerMoved | PeerRemoved | RpcsReceived | SignaturesChecked | AppInput
 
@@ -234,10 +261,61 @@ class PeerWoken(NamedTuple):
 
 
 class MessagesDelivered(NamedTuple):
-    """New messages of a joined topic, own ones included, in order."""
+    """New messages of a joined topic, own ones included, in order.
+
+    `raws`: where the topic is kept, the gossip messages as they travel, one for each; else empty. Those of a bundle are
+    delivered apart from others: `bundle` is its id, and `raws` has it alone. The id of each message in it is that id
+    and the message's place in two bytes; those that were not accepted are missing.
+    `history`: another node had stored them, and `received` has for each of `raws` its age in seconds.
+    """
 
     topic: str
     messages: list[GossipMessage]
+    raws: Sequence[bytes] = ()
+    received: Sequence[float] = ()
+    history: bool = False
+    bundle: bytes = b""
+
+
+class HistoryRepeated(NamedTuple):
+    """Messages that another node had stored and that were delivered here before: nothing for apps.
+
+    But the store may lack them. All else is as in `MessagesDelivered`.
+    """
+
+    topic: str
+    messages: list[GossipMessage]
+    raws: Sequence[bytes]
+    received: Sequence[float]
+    bundle: bytes = b""
+
+
+class HistoryJudged(NamedTuple):
+    """What became of the messages of a `HistoryBrought`, by their ids (of a bundle the outer one).
+
+    It comes once all signatures are checked, which takes a while where they are many; and again, with the same number
+    and `waited`, for messages that apps have judged since, whenever they do.
+    """
+
+    number: int
+    peer: PeerId
+    topic: str
+    accepted: Sequence[bytes] = ()  # delivered, at least one message of a bundle
+    known: Sequence[bytes] = ()  # delivered before, or on their way here from elsewhere
+    waiting: Sequence[bytes] = ()  # for verdicts of apps
+    ignored: Sequence[bytes] = ()  # by a rule or an app; nobody is to blame
+    rejected: Sequence[bytes] = ()  # the same, and not to be passed on; but the peer may have other rules and apps
+    invalid: Sequence[tuple[int, str]] = ()  # places in `raws`, and why no honest peer sends that
+    dropped: int = 0  # not looked at: too many wait to be judged, or the topic is not kept any more
+    waited: bool = False
+
+
+class TopicPeerChanged(NamedTuple):
+    """A gossip peer is in a topic that is kept here, or not any more."""
+
+    topic: str
+    peer: PeerId
+    present: bool
 
 
 class MessagesToJudge(NamedTuple):
@@ -311,7 +389,17 @@ class CheckSignatures(NamedTuple):
 
 News = MessagesDelivered | MessagesToJudge | PublishCompleted
 GossipEffect = (
-    PeerWoken | PeersOffered | PeerViolated | PeerBacklogged | CheckSignatures | TopicScored | StandingChanged | News
+    PeerWoken
+    | PeersOffered
+    | PeerViolated
+    | PeerBacklogged
+    | CheckSignatures
+    | TopicScored
+    | StandingChanged
+    | HistoryRepeated
+    | HistoryJudged
+    | TopicPeerChanged
+    | News
 )
 
 # ---------------------------------------------------------------- views

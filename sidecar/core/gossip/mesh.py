@@ -1,12 +1,13 @@
 """Who is grafted to whom: subscriptions, GRAFT and PRUNE, back-off, and the mesh's part of the heartbeat."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from ..errors import AlreadyExists, ResourceExhausted
 from ..parameters.gossip import EXTENSIONS_PROTOCOLS
 from ..types import PeerId
 from .dependents import Dependents
-from .events import PeersOffered, TopicOptions, TopicScored
+from .events import PeersOffered, TopicOptions, TopicPeerChanged, TopicScored
 from .exchange import PeerExchange
 from .messages import RESUME, RPC, ControlMessage, ControlPrune, encode_extensions, encode_graft, encode_prune
 from .state import ENTRY, GossipPeer, GossipState, Silence, Topic
@@ -77,6 +78,8 @@ class Mesh:
 
     def _forget(self, peer: GossipPeer, topic: Topic) -> None:
         self._unlink(topic, peer)
+        if topic.joined and topic.options.keep:
+            self._state.emit(TopicPeerChanged(topic.name, peer.id, False))
         for kept in (topic.peers, topic.fanout, topic.newcomers, topic.turned_away, topic.begins, topic.told):
             kept.pop(peer.id, None)
         peer.topics.pop(topic.name, None)
@@ -131,6 +134,8 @@ class Mesh:
             topic.flooded = None
             self._exchange.joined(topic, peer)
             self._state.candidates_changed = True
+            if topic.joined and topic.options.keep:
+                self._state.emit(TopicPeerChanged(topic.name, peer.id, True))
         return True
 
     def _begin(self, peer: GossipPeer, topic: Topic, age: float) -> None:
@@ -154,6 +159,8 @@ class Mesh:
             if options.expected_rate and options != topic.options:
                 topic.options = options
                 self._expect(topic)
+            elif options.keep is not topic.options.keep:
+                topic.options = replace(topic.options, keep=options.keep)
             return
         if sum(other.joined for other in state.topics.values()) >= config.max_topics:
             raise ResourceExhausted(f"{config.max_topics} topics are joined already")

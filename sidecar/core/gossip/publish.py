@@ -403,7 +403,7 @@ class Publisher:
             if signed:
                 numbers = range(self._sequence - len(names) + 1, self._sequence + 1)
             columns = zip(names, repeat(topic.name), repeat(sender), numbers, datas, repeat(me), repeat(True))
-            state.deliver(topic, list(map(make_message, columns)), len(ids))
+            state.deliver(topic, list(map(make_message, columns)), ids, raws)
 
     # ------------------------------------------------------------ waiting and ending
 

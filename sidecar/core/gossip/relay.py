@@ -283,7 +283,7 @@ class Relay:
         state.pacing.brought(peer, peer.load, state.now)
         # A batch has bundles only where it is one.
         state.scores.delivered(peer.record, topic.name, ids, state.now, len(messages) // len(ids))
-        state.deliver(topic, messages, len(ids))
+        state.deliver(topic, messages, ids, raws)
         if not goes_on:
             return
         state.cache.put(topic.name, ids, raws)

@@ -15,6 +15,7 @@ from .events import (
     GossipInput,
     GossipPeerView,
     GossipStatistics,
+    HistorySeen,
     PeerAdded,
     PeerAppointed,
     PeerBacklogged,
@@ -158,6 +159,9 @@ class GossipRouter:
                 self._mesh.leave(input.topic, input.backoff)
             case RulesSet():
                 state.set_rules(input.rules, input.configured)
+            case HistorySeen(topic, ids):
+                state.seen.add(topic, ids)
+                state.kept.add(topic, ids)
             case _:
                 assert_never(input)
         return self._finish_turn()
@@ -231,6 +235,7 @@ class GossipRouter:
             # From now, not from the deadline: beats missed in a pause are not made up for.
             self._heartbeat_at = now + state.config.heartbeat_interval
             state.seen.expire(now)
+            state.kept.expire(now)
             self._spare.heartbeat()
             self._late.heartbeat()
             state.propagation.expire(now)
@@ -292,6 +297,16 @@ class GossipRouter:
             )
             for topic in self._state.topics.values()
         ]
+
+    def members(self, topic: str) -> list[tuple[PeerId, float]]:
+        """The gossip peers that announced a topic, each with its score."""
+        known = self._state.topics.get(topic)
+        return [(peer.id, peer.record.value) for peer in known.peers.values()] if known is not None else []
+
+    def keeps(self, topic: str) -> bool:
+        """Whether a topic is joined, and what comes on it kept."""
+        known = self._state.topics.get(topic)
+        return known is not None and known.joined and known.options.keep
 
     def peers(self) -> list[GossipPeerView]:
         """All gossip peers."""

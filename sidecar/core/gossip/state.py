@@ -28,7 +28,7 @@ from .events import (
     TopicOptions,
 )
 from .judging import Rules
-from .messages import RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
+from .messages import BundleBytes, RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
 from .pacing import Load, Pacing
 from .propagation import Propagation
 from .queue import PeerQueue
@@ -360,6 +360,7 @@ class GossipState:
         self.topics: dict[str, Topic] = {}
         self.by_wire: dict[bytes, Topic] = {}
         self.seen = SeenCache(config.seen_ttl, config.seen_max, now)
+        self.kept = SeenCache(config.seen_ttl, config.seen_max, now)  # the part of them that kept topics accepted
         self.replays = ReplayGuard(sequence, now, config.max_guarded_authors) if config.ignore_replays else None
         if self.replays is not None:
             self.seen.rotated = self.replays.rotate
@@ -375,6 +376,7 @@ class GossipState:
         self.candidates_changed = False  # peers or subscriptions went or came: waiting publishers look again
         self._effects: list[GossipEffect] = []
         self._delivered: dict[str, list[GossipMessage]] = {}
+        self._kept: list[MessagesDelivered] = []  # the same of topics that are kept, which takes more
         self._woken: dict[PeerId, None] = {}
         self._violated: dict[PeerId, SidecarError] = {}
         self.charged: dict[PeerId, float] = {}  # points, by the peers that caused them; the router hands them on
@@ -502,16 +504,32 @@ class GossipState:
 
     # ------------------------------------------------------------ effects
 
-    def deliver(self, topic: Topic, messages: list[GossipMessage], travelled: int) -> None:
-        """Hand new messages of a joined topic to the apps; `travelled`: as how many they came."""
+    def deliver(self, topic: Topic, messages: list[GossipMessage], ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
+        """Hand new messages of a joined topic to the apps; `ids` and `raws` are those that travelled."""
         self.statistics.delivered += len(messages)
         topic.counts.delivered += len(messages)
-        topic.came += travelled
+        topic.came += len(ids)
+        if topic.options.keep:
+            self._keep(topic.name, messages, ids, raws)
+            return
         waiting = self._delivered.get(topic.name)
         if waiting is None:
             self._delivered[topic.name] = messages
         else:
             waiting += messages
+
+    def _keep(self, topic: str, messages: list[GossipMessage], ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
+        """Deliver messages with what travelled: with those before them, but for bundles."""
+        self.kept.add(topic, ids)
+        if type(raws[0]) is BundleBytes:
+            self._kept.append(MessagesDelivered(topic, messages, raws, bundle=ids[0]))
+            return
+        last = self._kept[-1] if self._kept else None
+        if last is not None and last.topic == topic and not last.bundle:
+            last.messages.extend(messages)
+            cast(list[bytes], last.raws).extend(raws)
+        else:
+            self._kept.append(MessagesDelivered(topic, messages, list(raws)))
 
     def emit(self, effect: GossipEffect) -> None:
         """Append to the effects of the turn."""
@@ -594,6 +612,9 @@ class GossipState:
         if self._delivered:
             effects += [MessagesDelivered(*delivered) for delivered in self._delivered.items()]
             self._delivered = {}
+        if self._kept:
+            effects += self._kept
+            self._kept = []
         if self._effects:
             effects += self._effects
             self._effects = []

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import compress
 from typing import assert_never
 
 from .. import gossip
@@ -30,6 +31,8 @@ _HEALTHY = 60.0  # seconds; a stream that lived so long was well, and its loss i
 
 
 Marked = Callable[[gossip.GossipMessage, float], None]
+KeptNews = gossip.HistoryJudged | gossip.TopicPeerChanged
+"""What a service that brings history is told."""
 PublishedHere = Callable[[gossip.PublishCompleted, float], None]
 
 
@@ -113,6 +116,7 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         self._mark: bytes | None = None
         self._marked: Marked = lambda message, now: None
         self._own: dict[int, PublishedHere] = {}  # publications of other services, by operation
+        self._on_kept: Callable[[KeptNews, float], None] = lambda news, now: None
         self._members: dict[PeerId, _Member] = {}
         self._fresh: dict[PeerId, _Member] = {}  # members with pending frames
         for protocol in gossip.PROTOCOLS:
@@ -139,6 +143,10 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         """Publish for another service, later in this turn."""
         self._own[published.op] = then
         self._put(published)
+
+    def follow_kept(self, told: Callable[[KeptNews, float], None]) -> None:
+        """Hear of peers that come into topics that are kept, or leave these, and of what became of `bring`."""
+        self._on_kept = told
 
     def _put(self, arrived: gossip.GossipInput) -> None:
         """Hand the router an input, later in this turn."""
@@ -186,8 +194,10 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
                     self._drop(peer, now)
                 case gossip.MessagesDelivered():
                     self._deliver(effect, now)
-                case gossip.CheckSignatures() | gossip.MessagesToJudge():
+                case gossip.CheckSignatures() | gossip.MessagesToJudge() | gossip.HistoryRepeated():
                     self._switch.emit(effect)
+                case gossip.HistoryJudged() | gossip.TopicPeerChanged():
+                    self._on_kept(effect, now)
                 case gossip.PublishCompleted(op):
                     then = self._own.pop(op, None)
                     if then is None:
@@ -216,14 +226,15 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
 
     def _deliver(self, delivered: gossip.MessagesDelivered, now: float) -> None:
         mark = self._mark
-        if mark is not None and _any_begins(delivered.messages, mark):
-            marked = [message for message in delivered.messages if message.data.startswith(mark)]
-            rest = [message for message in delivered.messages if not message.data.startswith(mark)]
-            for message in marked:
-                self._marked(message, now)
-            if not rest:
+        if mark is not None and _any_begins(delivered.messages, mark):  # none is in a bundle, or of history
+            others = [not message.data.startswith(mark) for message in delivered.messages]
+            for message, other in zip(delivered.messages, others, strict=True):
+                if not other:
+                    self._marked(message, now)
+            if not any(others):
                 return
-            delivered = delivered._replace(messages=rest)
+            rest, raws = list(compress(delivered.messages, others)), list(compress(delivered.raws, others))
+            delivered = delivered._replace(messages=rest, raws=raws)
         self._switch.emit(delivered)
 
     def _on_offered(self, offered: gossip.PeersOffered, now: float) -> None:

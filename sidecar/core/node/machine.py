@@ -28,9 +28,15 @@ AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News |
 """What a node tells its apps."""
 
 NodeNews: TypeAlias = (
-    AppNews | durable.StoreEffect | events.PeersLearned | events.AddressesKnown | events.AnchorsChosen | events.Note
+    AppNews
+    | durable.StoreEffect
+    | gossip.HistoryRepeated
+    | events.PeersLearned
+    | events.AddressesKnown
+    | events.AnchorsChosen
+    | events.Note
 )
-"""What a node tells its apps, the store of durable messages, the memory of peers and the log."""
+"""What a node tells its apps, the stores of durable messages and of history, the memory of peers and the log."""
 
 NodeEffect: TypeAlias = events.TransportEffect | gossip.CheckSignatures | NodeNews
 """Everything that a node gives out: the driver carries out what is not news, and hands the news on."""
