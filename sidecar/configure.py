@@ -15,7 +15,7 @@ from .core.identity import Identity
 from .core.kademlia import KademliaConfig
 from .core.multiaddr import Multiaddr
 from .core.node import NodeConfig, WorkConfig
-from .core.parameters import AutonatConfig, DurableConfig, RelayConfig, ScoreConfig
+from .core.parameters import AutonatConfig, DurableConfig, HistoryConfig, RelayConfig, ScoreConfig
 from .core.parameters.bundles import Bundling
 from .core.parameters.score import decay_factor
 from .core.peers import KnownAddress
@@ -98,6 +98,7 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             idle_timeout=config.direct.idle_timeout,
         ),
         durable=durable_config(config),
+        history=history_config(config),
         probe=ProbeConfig(
             topics=config.probe.topics,
             interval=config.probe.interval,
@@ -114,6 +115,18 @@ def node_config(config: Config, agent: str, known_peers: KnownPeers) -> NodeConf
             patience=limits.peer_patience,
             max_peers=_peers_known(config),
         ),
+    )
+
+
+def history_config(config: Config) -> HistoryConfig:
+    """What is kept of topics, for the node and for what keeps it."""
+    history = config.history
+    return HistoryConfig(
+        topics=history.topics,
+        max_age=history.max_age,
+        max_bytes=history.max_bytes,
+        max_topics=history.max_topics,
+        backfill=history.backfill,
     )
 
 

@@ -17,6 +17,7 @@ from .sections import (
     DurableSection,
     GateSection,
     GossipSection,
+    HistorySection,
     LimitsSection,
     ListenSection,
     LogSection,
@@ -51,6 +52,7 @@ class Config:
     score: ScoreSection = field(default_factory=ScoreSection)
     direct: DirectSection = field(default_factory=DirectSection)
     durable: DurableSection = field(default_factory=DurableSection)
+    history: HistorySection = field(default_factory=HistorySection)
     streams: StreamsSection = field(default_factory=StreamsSection)
     probe: ProbeSection = field(default_factory=ProbeSection)
     peers: PeersSection = field(default_factory=PeersSection)

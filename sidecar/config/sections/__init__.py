@@ -6,6 +6,7 @@ This is the one table. Reading, checking, `--help`, `sidecar config` and `docs/c
 from .api import ApiSection
 from .durable import DurableSection
 from .gate import GateSection
+from .history import HistorySection
 from .nat import NatSection
 from .network import BootstrapSection, DiscoverySection, ListenSection, NetworkSection, PeersSection
 from .process import (
@@ -32,6 +33,7 @@ __all__ = [
     "DurableSection",
     "GateSection",
     "GossipSection",
+    "HistorySection",
     "LimitsSection",
     "ListenSection",
     "LogSection",

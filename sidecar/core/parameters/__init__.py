@@ -8,6 +8,7 @@ from .channel import ChannelLimits
 from .direct import DirectConfig
 from .durable import DurableConfig
 from .gossip import GossipConfig
+from .history import HistoryConfig
 from .kademlia import DEFAULT_NAMESPACES, KademliaConfig, Namespace, Rule
 from .node import NodeConfig, WorkConfig
 from .probe import ProbeConfig
@@ -22,6 +23,7 @@ __all__ = [
     "DirectConfig",
     "DurableConfig",
     "GossipConfig",
+    "HistoryConfig",
     "KademliaConfig",
     "Limit",
     "Namespace",

@@ -11,6 +11,7 @@ from .autonat import AutonatConfig
 from .direct import DirectConfig
 from .durable import DurableConfig
 from .gossip import GossipConfig
+from .history import HistoryConfig
 from .kademlia import KademliaConfig
 from .probe import ProbeConfig
 from .relay import RelayConfig
@@ -111,6 +112,7 @@ class NodeConfig:
     kademlia: KademliaConfig = field(default_factory=KademliaConfig)
     direct: DirectConfig = field(default_factory=DirectConfig)
     durable: DurableConfig = field(default_factory=DurableConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
     work: WorkConfig = field(default_factory=WorkConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     relay: RelayConfig = field(default_factory=RelayConfig)
@@ -151,6 +153,11 @@ class NodeConfig:
     def durable_protocol(self) -> str:
         """The protocol id of durable messages (docs/protocols.md)."""
         return f"/sidecar/{self.network}/durable/1"
+
+    @property
+    def history_protocol(self) -> str:
+        """The protocol id of backfill (docs/protocols.md)."""
+        return f"/sidecar/{self.network}/history/1"
 
     @property
     def probe_protocol(self) -> str:
