@@ -13,23 +13,30 @@ class Unusable(Exception):
 
 
 def connect(
-    path: Path, *, version: int, tables: Sequence[str], probe: str, durable: bool = False
+    path: Path, *, version: int, tables: Sequence[str], probe: str, durable: bool = False, check: bool = True
 ) -> sqlite3.Connection:
     """Open a database.
 
     `tables` makes them where they are missing; `probe` is a query that only works on such tables. `durable`: what
-    is committed outlives a power cut, at the price of an fsync for each commit, which stops the loop meanwhile. Raises
-    Unusable, sqlite3.Error.
+    is committed outlives a power cut, at the price of an fsync for each commit, which stops the loop meanwhile.
+    `check`: read all of it, to see whether it is whole. Raises Unusable, sqlite3.Error.
     """
     try:
-        return _opened(path, version, tables, probe, durable=durable, alone=False)
+        return _opened(path, version, tables, probe, durable=durable, check=check, alone=False)
     except sqlite3.OperationalError:
         # Alone, no memory is shared by way of a file, for which a full disk has no room: what is there can be read.
-        return _opened(path, version, tables, probe, durable=durable, alone=True)
+        return _opened(path, version, tables, probe, durable=durable, check=check, alone=True)
+
+
+def move_aside(path: Path, aside: Path) -> None:
+    """Give a file that is of no use another name. Raises OSError."""
+    os.replace(path, aside)
+    for suffix in ("-wal", "-shm"):  # they belong to the old file
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _opened(
-    path: Path, version: int, tables: Sequence[str], probe: str, *, durable: bool, alone: bool
+    path: Path, version: int, tables: Sequence[str], probe: str, *, durable: bool, check: bool, alone: bool
 ) -> sqlite3.Connection:
     """`alone`: no other process can look at it meanwhile. Raises Unusable, sqlite3.Error."""
     connection = sqlite3.connect(path, timeout=0)  # the directory's lock keeps others out; waiting would stop the loop
@@ -49,13 +56,13 @@ def _opened(
                 for statement in tables:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {version}")
-        check = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if check != "ok":
-            raise Unusable(str(check))
+        verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if check else "ok"
+        if verdict != "ok":
+            raise Unusable(str(verdict))
         connection.execute(probe).fetchone()
     except BaseException as error:
         with closing(connection):
-            if isinstance(error, sqlite3.DatabaseError) and _says_damaged(error):
+            if isinstance(error, sqlite3.DatabaseError) and says_damaged(error):
                 raise Unusable(str(error)) from None
             raise
     return connection
@@ -72,7 +79,7 @@ def because(path: Path, error: Exception) -> str:
     return str(error)
 
 
-def _says_damaged(error: sqlite3.DatabaseError) -> bool:
+def says_damaged(error: sqlite3.DatabaseError) -> bool:
     """Whether it is the file's fault and not the disk's."""
     name = getattr(error, "sqlite_errorname", "")
     return name.startswith("SQLITE_CORRUPT") or name in ("SQLITE_NOTADB", "SQLITE_ERROR")  # the last: other columns

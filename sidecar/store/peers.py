@@ -1,6 +1,5 @@
 """The peers of earlier runs, in SQLite: who to try first after a restart."""
 
-import os
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import NamedTuple, Self
 from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
 from ..core.multiaddr import Multiaddr
 from ..core.types import KnownEndpoint, PeerId
-from .database import Unusable, because, connect
+from .database import Unusable, because, connect, move_aside
 
 SCHEMA_VERSION = 1
 MAX_ENDPOINTS = 1024  # a guess
@@ -139,7 +138,7 @@ class PeerStore:
                 connection = _connect(path)
             except Unusable as reason:
                 aside = path.with_name(path.name + ".damaged")
-                _move_aside(path, aside)
+                move_aside(path, aside)
                 connection = _connect(path)
                 notice = f"{path} was begun anew, for {reason}; the old file is {aside}"
         except (sqlite3.Error, OSError, Unusable) as error:
@@ -289,12 +288,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise Unusable(str(error)) from None
     return connection
-
-
-def _move_aside(path: Path, aside: Path) -> None:
-    os.replace(path, aside)
-    for suffix in ("-wal", "-shm"):  # they belong to the old file
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _encode(row: PeerRow) -> tuple[bytes, str, float, float | None, int, str, int | None]:

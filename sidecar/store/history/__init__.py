@@ -1,0 +1,22 @@
+"""Topic history on disk: the messages of topics as they travelled, under the cursors that apps know."""
+
+from .keeper import HistoryKeeper
+from .lost import Lost
+from .reading import FLAG_HISTORY, FLAG_LOCAL, Body, Keys, Page, StoredRow
+from .store import Changes, HistoryStore, Kept, StoredTopic, TopicSize
+
+__all__ = [
+    "FLAG_HISTORY",
+    "FLAG_LOCAL",
+    "Body",
+    "Changes",
+    "HistoryKeeper",
+    "HistoryStore",
+    "Kept",
+    "Keys",
+    "Lost",
+    "Page",
+    "StoredRow",
+    "StoredTopic",
+    "TopicSize",
+]

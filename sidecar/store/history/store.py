@@ -1,0 +1,435 @@
+"""What is kept of topics: written as it came, read in pages, evicted by age and size."""
+
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from pathlib import Path
+from typing import NamedTuple
+
+from ...core.parameters import HistoryConfig
+from .database import connect
+from .lost import Lost
+from .reading import Reads
+
+EPOCH_BYTES = 8
+ROW_OVERHEAD = 160
+"""Bytes that a message counts beside its own; measured: a row and its places in the indexes take 140 of the file."""
+_RESERVED = 1 << 32
+"""Counters kept for one run, of which 1,000,000 may be given out a second: what a wall clock in microseconds shows."""
+_BLOCKS = (256, 64, 16, 4, 1)  # rows written by one statement, of which each is prepared once
+_EVICTED_AT_ONCE = 4096  # gossip messages
+_EVICTIONS = 4  # in one transaction
+_SLACK = 32  # a topic that is too large gives up this part of its bound, so that not every write has to evict
+_NANOSECONDS = 1_000_000_000
+
+
+class StoredTopic(NamedTuple):
+    """A topic as it is known in the file."""
+
+    id: int
+    name: str
+    sign: bool
+
+
+class Kept(NamedTuple):
+    """Messages to be stored, of one topic, with counters from `first` on.
+
+    `raws` travelled, under the `ids`; each of them has one of the counters, but that of a bundle, which is alone here,
+    has `count` of them. `mask`: see `database`. `received`: nanoseconds since 1970, of all or of each.
+    """
+
+    topic: StoredTopic
+    first: int
+    ids: Sequence[bytes]
+    raws: Sequence[bytes]
+    received: int | Sequence[int]
+    flags: int | Sequence[int]
+    count: int = 1  # type: ignore[assignment]  # hides tuple.count, as in the core
+    mask: bytes | None = None
+
+    @property
+    def last(self) -> int:
+        """The last of the counters."""
+        return self.first + (self.count if self.count > 1 else len(self.raws)) - 1
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return sum(map(len, self.raws)) + ROW_OVERHEAD * len(self.raws)
+
+
+class TopicSize(NamedTuple):
+    """What there is of a topic: messages, bytes as they count, and when the oldest was received (0: nothing there)."""
+
+    messages: int
+    bytes: int
+    oldest: int
+
+
+class Changes(NamedTuple):
+    """What a transaction has changed that others have to hear of."""
+
+    sizes: dict[int, TopicSize]
+    """By topic."""
+
+
+class _Topic:
+    """A topic as this thread knows it."""
+
+    __slots__ = ("bytes", "evicted", "lost", "messages", "oldest", "stored", "used")
+
+    def __init__(
+        self,
+        stored: StoredTopic,
+        used: float,
+        messages: int = 0,
+        size: int = 0,
+        lost: Lost | None = None,
+        evicted: int = 0,
+    ) -> None:
+        self.stored = stored
+        self.used = used
+        self.messages = messages
+        self.bytes = size
+        self.lost = lost or Lost()
+        self.evicted = evicted
+        self.oldest: int | None = None  # None: not looked up
+
+    def copy(self) -> "_Topic":
+        made = _Topic(self.stored, self.used, self.messages, self.bytes, self.lost, self.evicted)
+        made.oldest = self.oldest
+        return made
+
+
+class HistoryStore:
+    """Used by one thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: HistoryConfig,
+        wall: Callable[[], float] = time.time,
+        *,
+        epoch: bytes = b"",
+        counter: int = 0,
+        suspect: bool = False,
+    ) -> None:
+        """Open the file, or make it. Raises StorageError.
+
+        `epoch`, `counter`: of the cursors that were given out in this run already, before there was a file. `suspect`:
+        something was wrong with the file. `wall`: seconds since 1970.
+        """
+        self._db, self.notice = connect(path, suspect=suspect)
+        self._config = config
+        self._wall = wall
+        self._topics: dict[int, _Topic] = {}
+        self._undo: dict[int, _Topic | None] = {}  # what this transaction has touched, as it was before
+        self._looked = 0.0  # for topics that have lapsed
+        self._more = False  # whether there is more to evict
+        self.reads = Reads(self._db, self._topics)
+        try:
+            self._load()
+            row = self._db.execute("SELECT epoch, reserved FROM cursors").fetchone()
+            self.epoch = epoch or (os.urandom(EPOCH_BYTES) if row is None else bytes(row[0]))
+            """The first half of every cursor."""
+            self._kept_epoch = b"" if row is None else bytes(row[0])
+            self._reserved = 0 if row is None else row[1]
+            newest = self._db.execute("SELECT cursor + count FROM messages ORDER BY cursor DESC LIMIT 1").fetchone()
+            # The clock counts as well: a disk that refuses leads back to no counter of before, unless it was set back.
+            self.counter = counter or max(self._reserved, newest[0] if newest else 0, int(wall() * 1e6))
+            """Above this, no counter has ever been given out."""
+            self._reserve_now()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _reserve_now(self) -> None:
+        """Before any counter is used, and whatever becomes of the power. A disk that refuses is asked again."""
+        before = self._reserved, self._kept_epoch
+        try:
+            self._db.execute("PRAGMA synchronous = FULL")
+            self.begin()
+            self._reserve(self.counter)
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            self._reserved, self._kept_epoch = before
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        finally:
+            self._db.execute("PRAGMA synchronous = NORMAL")
+
+    def _load(self) -> None:
+        self._topics |= {
+            number: _Topic(StoredTopic(number, name, bool(sign)), used, messages, size, Lost.load(lost), evicted)
+            for number, name, sign, used, messages, size, lost, evicted in self._db.execute(
+                "SELECT id, name, sign, used, messages, bytes, lost, evicted FROM topics"
+            )
+        }
+
+    def topics(self) -> list[StoredTopic]:
+        """Those that are kept."""
+        return [topic.stored for topic in self._topics.values()]
+
+    def sizes(self) -> dict[int, TopicSize]:
+        """What there is of each topic."""
+        return {number: self._size(topic) for number, topic in self._topics.items()}
+
+    # ------------------------------------------------------------ transactions
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def savepoint(self) -> None:
+        """Begin a part of it."""
+
+    def undo(self) -> None:
+        """No part is undone: no job of ours fails but by the disk."""
+
+    def release(self) -> None:
+        """Keep the part."""
+
+    def commit(self) -> Changes:
+        """Bring all to the disk. Raises sqlite3.Error, and then all is undone."""
+        try:
+            touched = [self._topics[number] for number in self._undo if number in self._topics]
+            for topic in touched:
+                self._db.execute(
+                    "UPDATE topics SET used = ?, messages = ?, bytes = ? WHERE id = ?",
+                    (topic.used, topic.messages, topic.bytes, topic.stored.id),
+                )
+            sizes = {topic.stored.id: self._size(topic) for topic in touched}
+            self._db.execute("COMMIT")
+        except BaseException:
+            self.roll_back()
+            raise
+        self._undo.clear()
+        return Changes(sizes)
+
+    def roll_back(self) -> None:
+        """Undo the transaction."""
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        for number, before in self._undo.items():
+            if before is None:
+                self._topics.pop(number, None)
+            else:
+                self._topics[number] = before
+        self._undo.clear()
+        row = self._db.execute("SELECT epoch, reserved FROM cursors").fetchone()
+        self._kept_epoch, self._reserved = (b"", 0) if row is None else (bytes(row[0]), row[1])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def _touch(self, number: int) -> _Topic:
+        """A topic that this transaction changes."""
+        topic = self._topics[number]
+        if number not in self._undo:
+            self._undo[number] = topic
+            topic = self._topics[number] = topic.copy()
+        return topic
+
+    def _size(self, topic: _Topic) -> TopicSize:
+        if topic.oldest is None:
+            found = self._db.execute(
+                "SELECT min(received) FROM messages WHERE topic = ?", (topic.stored.id,)
+            ).fetchone()[0]
+            topic.oldest = found or 0
+        return TopicSize(topic.messages, topic.bytes, topic.oldest)
+
+    # ------------------------------------------------------------ writing
+
+    def _reserve(self, counter: int) -> None:
+        """Keep counters above this one for this run, so that none of it is given out again after a kill."""
+        if counter + _RESERVED // 2 <= self._reserved and self._kept_epoch == self.epoch:
+            return
+        reserved = max(counter, self._reserved) + _RESERVED
+        self._db.execute(
+            "INSERT INTO cursors VALUES (1, ?, ?) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, "
+            "reserved = excluded.reserved",
+            (self.epoch, reserved),
+        )
+        self._reserved, self._kept_epoch = reserved, self.epoch
+
+    def add(self, topic: StoredTopic, born: int) -> None:
+        """Keep a topic from now on: nothing is known of what was before the counter `born`."""
+        if topic.id in self._topics:
+            return
+        lost = Lost(born)
+        self._db.execute(
+            "INSERT INTO topics VALUES (?, ?, ?, ?, 0, 0, ?, 0)",
+            (topic.id, topic.name, topic.sign, self._wall(), lost.dump()),
+        )
+        self._undo.setdefault(topic.id, None)
+        self._topics[topic.id] = _Topic(topic, self._wall(), lost=lost)
+
+    def sign(self, topic: StoredTopic) -> None:
+        """A topic of which nothing is there is signed, or is not, from now on."""
+        self.add(topic, 0)
+        self._touch(topic.id).stored = topic
+        self._db.execute("UPDATE topics SET sign = ? WHERE id = ?", (topic.sign, topic.id))
+
+    def used(self, topics: Iterable[int]) -> None:
+        """Apps use these topics now."""
+        for number in topics:
+            if number in self._topics:
+                self._touch(number).used = self._wall()
+
+    def write(self, batches: Sequence[Kept], missed: Sequence[tuple[StoredTopic, int, int, bool]] = ()) -> None:
+        """Store messages; those that are there already stay as they are.
+
+        `missed`: messages that could not be kept: topic, first and last counter, local.
+        """
+        touched: dict[int, None] = {}
+        for topic, first, last, local in missed:
+            self.add(topic, first - 1)
+            self._lose(self._touch(topic.id), [(first, last, local)])
+        for kept in batches:
+            number = kept.topic.id
+            self.add(kept.topic, kept.first - 1)
+            touched[number] = None
+            self._insert(self._touch(number), kept)
+        if batches:
+            self._reserve(batches[-1].last)
+        bound = self._config.max_bytes
+        for number in touched:
+            full = self._touch(number)
+            if full.bytes > bound:
+                self._evict(full, inf, full.bytes - bound + bound // _SLACK)
+
+    def _insert(self, topic: _Topic, kept: Kept) -> None:
+        number, received, flags = kept.topic.id, kept.received, kept.flags
+        rows: list[tuple[object, ...]] = []
+        for place, (identifier, raw) in enumerate(zip(kept.ids, kept.raws, strict=True)):
+            rows.append(
+                (
+                    kept.first + place,
+                    number,
+                    kept.count,
+                    hashlib.sha256(identifier).digest(),
+                    raw,
+                    received if isinstance(received, int) else received[place],
+                    flags if isinstance(flags, int) else flags[place],
+                    kept.mask,
+                )
+            )
+        inserted = start = 0
+        for block in _BLOCKS:
+            while len(rows) - start >= block:
+                values = [value for row in rows[start : start + block] for value in row]
+                inserted += self._db.execute(_INSERTIONS[block], values).rowcount
+                start += block
+        if inserted == len(rows):
+            topic.messages += len(rows) * kept.count
+            topic.bytes += kept.size
+        else:
+            count, size = self._db.execute(
+                f"SELECT ifnull(sum(count), 0), ifnull(sum(length(raw) + {ROW_OVERHEAD}), 0) FROM messages "
+                "WHERE topic = ? AND cursor BETWEEN ? AND ?",
+                (number, kept.first, kept.last),
+            ).fetchone()
+            topic.messages += count
+            topic.bytes += size
+        least = received if isinstance(received, int) else min(received)
+        if topic.oldest is not None:
+            topic.oldest = min(topic.oldest, least) if topic.oldest else least
+
+    # ------------------------------------------------------------ retention
+
+    def next_expiry(self) -> float | None:
+        """In how many seconds `expire` is wanted."""
+        if self._more:
+            return 0.0
+        due = [
+            size.oldest / _NANOSECONDS + self._config.max_age - self._wall()
+            for size in map(self._size, self._topics.values())
+            if size.messages and size.oldest
+        ]
+        # Not one by one: what is a moment too old may stay until others are.
+        return max(1.0, min(due)) if due else None
+
+    def expire(self) -> None:
+        """Evict what is too old, and forget topics that nobody has used for as long."""
+        horizon = (self._wall() - self._config.max_age) * _NANOSECONDS
+        self._more = False
+        for number, topic in list(self._topics.items()):
+            oldest = self._size(topic).oldest
+            if topic.messages and oldest and oldest < horizon:
+                self._evict(self._touch(number), horizon, inf)
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Forget topics, with all that there is of them."""
+        for number, topic in list(self._topics.items()):
+            if topic.stored.name in names:
+                self._db.execute("DELETE FROM messages WHERE topic = ?", (number,))
+                self._db.execute("DELETE FROM topics WHERE id = ?", (number,))
+                self._undo.setdefault(number, topic)
+                del self._topics[number]
+
+    def lapsed(self, in_use: Sequence[int]) -> list[str]:
+        """Topics that no app has used for so long that they are not worth keeping; those in use are noted as such."""
+        self.used(in_use)
+        horizon = self._wall() - self._config.max_age
+        return [topic.stored.name for topic in self._topics.values() if topic.used < horizon]
+
+    def _evict(self, topic: _Topic, before: float, size: float) -> None:
+        """Let go of the oldest of a topic: of what was received before a time, about so many bytes."""
+        number = topic.stored.id
+        for _ in range(_EVICTIONS):
+            bound = (number, min(before, float(1 << 62)), _EVICTED_AT_ONCE, min(size, float(1 << 62)))
+            told, messages, freed, latest = self._db.execute(
+                "SELECT group_concat(cursor || ',' || count || ',' || (flags & 1), ';'), ifnull(sum(count), 0), "
+                f"ifnull(sum(length(raw) + {ROW_OVERHEAD}), 0), ifnull(max(received), 0) FROM ({_OLDEST})",
+                bound,
+            ).fetchone()
+            if not messages:
+                return
+            self._db.execute(f"DELETE FROM messages WHERE cursor IN (SELECT cursor FROM ({_OLDEST}))", bound)
+            topic.messages -= messages
+            topic.bytes -= freed
+            topic.evicted = max(topic.evicted, latest)
+            topic.oldest = None
+            self._lose(topic, _ranges(told))
+            size -= freed
+            if size <= 0:
+                return
+        else:
+            self._more = True
+
+    def _lose(self, topic: _Topic, ranges: Iterable[tuple[int, int, bool]]) -> None:
+        topic.lost = Lost.load(topic.lost.dump())  # the other one is for the case that all this is undone
+        for each in ranges:
+            topic.lost.add(*each)
+        self._db.execute(
+            "UPDATE topics SET lost = ?, evicted = ? WHERE id = ?", (topic.lost.dump(), topic.evicted, topic.stored.id)
+        )
+
+
+_OLDEST = (
+    f"SELECT * FROM (SELECT *, sum(length(raw) + {ROW_OVERHEAD}) OVER "
+    f"(ORDER BY received, cursor ROWS UNBOUNDED PRECEDING) - (length(raw) + {ROW_OVERHEAD}) AS ahead "
+    "FROM (SELECT cursor, count, raw, received, flags FROM messages "
+    "WHERE topic = ? AND received < ? ORDER BY received, cursor LIMIT ?)) WHERE ahead < ? ORDER BY cursor"
+)
+_INSERTIONS = {
+    block: "INSERT OR IGNORE INTO messages VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * block)
+    for block in _BLOCKS
+}
+
+
+def _ranges(told: str) -> list[tuple[int, int, bool]]:
+    """Ranges of counters out of rows, joined where they follow each other."""
+    ranges: list[tuple[int, int, bool]] = []
+    for each in told.split(";"):
+        cursor, count, local = each.split(",")
+        first, last, own = int(cursor), int(cursor) + int(count) - 1, local == "1"
+        if ranges and ranges[-1][1] + 1 == first and ranges[-1][2] == own:
+            ranges[-1] = (ranges[-1][0], last, own)
+        else:
+            ranges.append((first, last, own))
+    return ranges

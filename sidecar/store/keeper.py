@@ -1,0 +1,287 @@
+"""The thread that owns a database: what is asked of it in one moment becomes one transaction."""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from ..core.errors import QueueFull, SidecarError, StorageError
+from . import database
+
+Result = TypeVar("Result")
+StoreT = TypeVar("StoreT", bound="Store[Any]")
+ChangesT = TypeVar("ChangesT")
+ChangesOut = TypeVar("ChangesOut", covariant=True)
+Answer = Callable[[Any, SidecarError | None], None]
+
+_MOST = 1024  # jobs in one transaction
+_PENDING = 64 << 20  # bytes that wait for the disk
+_LOOK_AGAIN = 60.0  # seconds until clocks are compared anew, whatever is due: they may have been set
+_log = logging.getLogger(__name__)
+
+
+class Store(Protocol[ChangesOut]):
+    """What a keeper needs of a store. Everything but `begin`, `commit` and `roll_back` belongs between them."""
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+
+    def savepoint(self) -> None:
+        """Begin a part of it."""
+
+    def undo(self) -> None:
+        """Undo the part, and end it."""
+
+    def release(self) -> None:
+        """Keep the part."""
+
+    def commit(self) -> ChangesOut:
+        """Bring all to the disk; what has changed. Raises sqlite3.Error, and then all is undone."""
+
+    def roll_back(self) -> None:
+        """Undo the transaction."""
+
+    def next_expiry(self) -> float | None:
+        """In how many seconds `expire` is wanted."""
+
+    def expire(self) -> None:
+        """End what is out of time."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class _Asked(NamedTuple):
+    job: Callable[[Any], Any]
+    answer: Answer
+    size: int
+    changes: bool
+
+
+class Keeper(Generic[StoreT, ChangesT]):
+    """Answers on the running event loop. The file is made when it is first needed."""
+
+    def __init__(
+        self,
+        path: Path,
+        open_store: Callable[[], StoreT],
+        on_changes: Callable[[ChangesT], None],
+        on_trouble: Callable[[str], None] = lambda trouble: None,
+        what: str = "durable messages",
+        *,
+        reopens: bool = False,
+    ) -> None:
+        """`on_changes` hears of every transaction before those that asked for it are answered.
+
+        `on_trouble` hears when the disk begins to refuse, and with "" when it no longer does. `what` it keeps, for the
+        log. `reopens`: a file that turns out to be damaged is opened anew, by whoever knows what to do with it.
+        """
+        self.path = path
+        self._open_store = open_store
+        self._on_changes = on_changes
+        self._on_trouble = on_trouble
+        self._what = what
+        self._reopens = reopens
+        self._damaged = False
+        self._loop = asyncio.get_running_loop()
+        self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._pending = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended = asyncio.Event()
+        self._closed = False
+        self.trouble = ""
+        """Why the disk refused last; empty where it has not since."""
+
+    async def start(self) -> None:
+        """Open the file where there is one already. Raises StorageError."""
+        if self.path.exists():
+            await self.run(lambda store: None)
+
+    async def run(self, job: Callable[[StoreT], Result], size: int = 0) -> Result:
+        """Do something in a transaction; returns once it is on the disk.
+
+        Raises what the job does, StorageError, QueueFull.
+        """
+        future, answer = self._future()
+        self.ask(job, answer, size)
+        result: Result = await future
+        return result
+
+    async def read(self, job: Callable[[StoreT], Result]) -> Result:
+        """Look at what is there, with what was asked for before. Raises what the job does, StorageError."""
+        future, answer = self._future()
+        self.look(job, answer)
+        result: Result = await future
+        return result
+
+    def _future(self) -> "tuple[asyncio.Future[Any], Answer]":
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def answer(result: Any, error: SidecarError | None) -> None:
+            if future.done():
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+        return future, answer
+
+    def ask(self, job: Callable[[StoreT], Any], answer: Answer, size: int = 0) -> None:
+        """As `run`, with a callback. `size`: bytes that the job holds. Raises QueueFull, StorageError."""
+        self._put(_Asked(job, answer, size, True))
+
+    def look(self, job: Callable[[StoreT], Any], answer: Answer) -> None:
+        """As `read`, with a callback: a disk that takes nothing more can still be read. Raises StorageError."""
+        self._put(_Asked(job, answer, 0, False))
+
+    def _put(self, asked: _Asked) -> None:
+        if self._closed:
+            raise StorageError("the sidecar is stopping")
+        if asked.size and self._pending + asked.size > _PENDING:
+            raise QueueFull(f"{self._pending} bytes wait for the disk, at most {_PENDING}")
+        self._pending += asked.size
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name=self._what, daemon=True)
+            self._thread.start()
+        self._asked.put(asked)
+
+    async def close(self) -> None:
+        """Finish what was asked, and let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._thread is not None:
+            self._asked.put(None)
+            await self._ended.wait()
+
+    # ------------------------------------------------------------ in the thread
+
+    def _work(self) -> None:
+        store: StoreT | None = None
+        ending = False
+        while not ending:
+            asked = [self._asked.get()]
+            with contextlib.suppress(queue.Empty):
+                while len(asked) < _MOST:
+                    asked.append(self._asked.get_nowait())
+            ending = None in asked
+            group = [each for each in asked if each is not None]
+            changing = [each for each in group if each.changes]
+            looking = [each for each in group if not each.changes]
+            changes: ChangesT | None = None
+            due: float | None = None
+            answers: list[tuple[Any, SidecarError | None]] = []
+            trouble: SidecarError | None = None
+            try:
+                if store is None and group:
+                    store = self._open_store()
+                if store is not None and changing:
+                    answers, changes = _carry_out(store, changing)
+                    due = store.next_expiry()
+            except SidecarError as error:
+                trouble = error
+            except (sqlite3.Error, OSError) as error:
+                trouble = self._error(error)
+            if trouble is not None:
+                answers = [(None, trouble)] * len(changing)
+            answers += [self._looked(store, each, trouble) for each in looking]
+            if self._damaged and self._reopens and store is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    store.close()
+                store = None
+            tried = bool(changing) or store is None
+            told = (changing + looking, answers, changes, due, trouble, tried)
+            self._loop.call_soon_threadsafe(self._told, *told)
+        if store is not None:
+            with contextlib.suppress(sqlite3.Error):
+                store.close()
+        self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _looked(
+        self, store: StoreT | None, asked: _Asked, trouble: SidecarError | None
+    ) -> tuple[Any, SidecarError | None]:
+        if store is None:
+            return None, trouble
+        try:
+            return asked.job(store), None
+        except SidecarError as error:
+            return None, error
+        except (sqlite3.Error, OSError) as error:
+            return None, self._error(error)
+
+    def _error(self, error: Exception) -> StorageError:
+        if isinstance(error, sqlite3.DatabaseError) and database.says_damaged(error):
+            self._damaged = True
+        return StorageError(f"{self.path}: {database.because(self.path, error)}")
+
+    # ------------------------------------------------------------ on the loop
+
+    def _told(
+        self,
+        group: list[_Asked],
+        answers: list[tuple[Any, SidecarError | None]],
+        changes: ChangesT | None,
+        due: float | None,
+        trouble: SidecarError | None,
+        tried: bool,
+    ) -> None:
+        """`tried`: the disk was asked to take something, or to be there at all."""
+        if tried:
+            self._note(trouble)
+        if changes is not None:
+            self._on_changes(changes)
+        for each, (result, error) in zip(group, answers, strict=True):
+            self._pending -= each.size
+            each.answer(result, error)
+        if group and tried:
+            self._arm(due)
+
+    def _note(self, trouble: SidecarError | None) -> None:
+        before, self.trouble = self.trouble, "" if trouble is None else str(trouble)
+        if trouble is not None and not before:
+            _log.error("%s cannot be kept: %s", self._what, trouble)
+        elif trouble is None and before:
+            _log.info("%s can be kept again", self._what)
+        if before != self.trouble:
+            self._on_trouble(self.trouble)
+
+    def _arm(self, due: float | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and not self._closed:
+            self._timer = self._loop.call_later(min(due + 0.001, _LOOK_AGAIN), self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        if not self._closed:
+            self.ask(lambda store: store.expire(), lambda result, error: None)
+
+
+def _carry_out(store: Store[ChangesT], group: list[_Asked]) -> tuple[list[tuple[Any, SidecarError | None]], ChangesT]:
+    """Do a group of jobs in one transaction. One that fails has changed nothing; where the disk does, none has."""
+    answers: list[tuple[Any, SidecarError | None]] = []
+    store.begin()
+    try:
+        for each in group:
+            store.savepoint()
+            try:
+                answers.append((each.job(store), None))
+            except SidecarError as error:
+                store.undo()
+                answers.append((None, error))
+            else:
+                store.release()
+    except BaseException:
+        store.roll_back()
+        raise
+    return answers, store.commit()
