@@ -13,7 +13,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bench.namespaces import RIGHTS, LabUnavailable, entering, new_namespace, open_device
@@ -60,26 +60,38 @@ class Host:
 @contextlib.contextmanager
 def lab(delays: Sequence[Sequence[float]]) -> Iterator[list[Host]]:
     """As many hosts as there are rows; `delays`: one way from each to each, in seconds. Raises LabUnavailable."""
-    if not 2 <= len(delays) <= MAX_HOSTS:
-        raise ValueError(f"{len(delays)} hosts, from 2 to {MAX_HOSTS}")
+    with (
+        hosts_of(len(delays)) as hosts,
+        routed([host.device for host in hosts], delays, [[host.address] for host in hosts]),
+    ):
+        yield hosts
+
+
+@contextlib.contextmanager
+def hosts_of(count: int) -> Iterator[list[Host]]:
+    """Hosts that nothing joins as yet. Raises LabUnavailable."""
+    if not 2 <= count <= MAX_HOSTS:
+        raise ValueError(f"{count} hosts, from 2 to {MAX_HOSTS}")
     if not sys.platform.startswith("linux"):
         raise LabUnavailable("network namespaces are Linux's")
     if shutil.which("nsenter") is None:
         raise LabUnavailable("the command nsenter is missing; it is in the package util-linux")
     with contextlib.ExitStack() as stack:
         hosts: list[Host] = []
-        for number in range(len(delays)):
+        for number in range(count):
             hosts.append(Host(number))
             stack.callback(hosts[-1].close)
-        with routed([host.device for host in hosts], delays, [[host.address] for host in hosts]):
-            yield hosts
+        yield hosts
 
 
 @contextlib.contextmanager
 def routed(
     devices: Sequence[int], delays: Sequence[Sequence[float]], addresses: Sequence[Sequence[str]]
-) -> Iterator[None]:
-    """Carry packets between devices, each later by the delay of its pair; `addresses`: those of each."""
+) -> Iterator[Callable[[Sequence[Sequence[float | None]]], None]]:
+    """Carry packets between devices, each later by the delay of its pair; `addresses`: those of each.
+
+    Gives what sets other delays; None: nothing gets through.
+    """
     router = subprocess.Popen(
         [sys.executable, "-m", "bench.probes.router", *map(str, devices)],
         stdin=subprocess.PIPE,
@@ -90,13 +102,17 @@ def routed(
     )
     assert router.stdin is not None
     assert router.stdout is not None
+    given, answers = router.stdin, router.stdout
+
+    def tell(told: object) -> None:
+        given.write(json.dumps(told).encode() + b"\n")
+        given.flush()
+        if answers.readline() != b"Ready\n":
+            raise RuntimeError("the router has ended")
+
     try:
-        told = {"delays": [list(row) for row in delays], "addresses": [list(row) for row in addresses]}
-        router.stdin.write(json.dumps(told).encode() + b"\n")
-        router.stdin.flush()
-        if router.stdout.readline() != b"Ready\n":
-            raise RuntimeError("the router did not start")
-        yield
+        tell({"delays": [list(row) for row in delays], "addresses": [list(row) for row in addresses]})
+        yield lambda others: tell([list(row) for row in others])
     finally:
         router.stdin.close()
         router.stdout.close()
