@@ -655,6 +655,13 @@ FAMILIES: tuple[Family, ...] = (
         "Signatures of gossip that were checked: inline, in the node's own turns, or by workers.",
     ),
     Family(
+        lambda c: c.node.gossip.history,
+        "sidecar_gossip_history_messages",
+        True,
+        "outcome",
+        "Messages that peers had stored, brought by backfill; a bundle is one. accepted: delivered here.",
+    ),
+    Family(
         lambda c: c.node.gossip.dropped,
         "sidecar_gossip_dropped",
         True,

@@ -227,7 +227,9 @@ AppInput = (
     | RulesSet
     | HistorySeen
 )
-GossipInput = PeerAdded | PeerDescribed | PeerMoved | PeerRemoved | RpcsReceived | SignaturesChecked | AppInput
+GossipInput = (
+    PeerAdded | PeerDescribed | PeerMoved | PeerRemoved | RpcsReceived | SignaturesChecked | HistoryBrought | AppInput
+)
 
 # ---------------------------------------------------------------- effects
 
@@ -300,12 +302,13 @@ class HistoryJudged(NamedTuple):
     number: int
     peer: PeerId
     topic: str
-    accepted: Sequence[bytes] = ()  # delivered, at least one message of a bundle
-    known: Sequence[bytes] = ()  # delivered before, or on their way here from elsewhere
-    waiting: Sequence[bytes] = ()  # for verdicts of apps
-    ignored: Sequence[bytes] = ()  # by a rule or an app; nobody is to blame
-    rejected: Sequence[bytes] = ()  # the same, and not to be passed on; but the peer may have other rules and apps
-    invalid: Sequence[tuple[int, str]] = ()  # places in `raws`, and why no honest peer sends that
+    accepted: tuple[bytes, ...] = ()  # delivered, at least one message of a bundle
+    known: tuple[bytes, ...] = ()  # delivered before, or on their way here from elsewhere
+    waiting: tuple[bytes, ...] = ()  # for verdicts of apps
+    ignored: tuple[bytes, ...] = ()  # by a rule or an app; nobody is to blame
+    rejected: tuple[bytes, ...] = ()  # the same, and not to be passed on; but the peer may have other rules and apps
+    unjudged: tuple[bytes, ...] = ()  # no app is there to judge them, or not in time: they may be brought once more
+    invalid: tuple[tuple[int, str], ...] = ()  # places in `raws`, and why no honest peer sends that
     dropped: int = 0  # not looked at: too many wait to be judged, or the topic is not kept any more
     waited: bool = False
 
@@ -458,6 +461,7 @@ MISBEHAVIOUR = ("graft_in_backoff", "broken_promise", "malformed", "extensions")
 REJECTED = ("malformed", "missing_field", "foreign_field", "key", "signature", "too_large", "verdict", "rule", "bundle")
 IGNORED = ("verdict", "rule", "deadline", "unattended", "full", "replay", "bundle")
 CHECKED = ("inline", "workers")
+HISTORY = ("accepted", "known", "ignored", "rejected", "unjudged", "invalid", "dropped")
 DROPPED = (
     "queue_full",
     "not_joined",
@@ -509,4 +513,5 @@ class GossipStatistics(Statistics):
     rejected: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REJECTED, 0))
     ignored: dict[str, int] = field(default_factory=lambda: dict.fromkeys(IGNORED, 0))
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(DROPPED, 0))
+    history: dict[str, int] = field(default_factory=lambda: dict.fromkeys(HISTORY, 0))  # what peers had stored
     rules: dict[str, int] = field(default_factory=dict, metadata={"each": "rule"})  # broken, by name

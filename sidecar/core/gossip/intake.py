@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from ..errors import ProtocolError
 from .bundles import claimed, weight
-from .events import CheckSignatures
 from .messages import Fields, parse_message
 from .pacing import QUANTUM, UNIT
 from .relay import Batch, Relay
@@ -86,7 +85,6 @@ class Intake:
         self._turns: dict[GossipPeer, _Lane] = {}  # those with unchecked ones, in the order of their turns
         self._by_raw: dict[bytes, _Pending] = {}
         self._asked: dict[int, list[_Pending]] = {}  # batches that other processes have
-        self._number = 0
         self._at_once = 0  # signatures that may still be checked in the turn in which they come
         self._renewed = state.now - 1.0
         self.bytes = 0
@@ -320,11 +318,9 @@ class Intake:
             taken = self._take(config.verify_batch, _SUSPECT_ASKED)
             if not taken:
                 continue  # all of it has become decided, or was seen
-            self._number += 1
-            self._asked[self._number] = taken
+            self._asked[state.ask_checks([pending.check for pending in taken])] = taken
             for pending in taken:
                 pending.asked = True
-            state.emit(CheckSignatures(self._number, [pending.check for pending in taken]))
 
     def answer(self, number: int, reasons: Sequence[str | None]) -> None:
         """Take the verdicts on a batch that was asked for. Unknown numbers are ignored."""

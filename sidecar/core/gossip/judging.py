@@ -27,6 +27,7 @@ class Candidates(NamedTuple):
     senders: Sequence[PeerId] | None
     seqnos: Sequence[int] | None
     source: PeerId
+    history: bool = False  # another node had stored them: when they come, and in what order, says nothing
 
 
 class Rules(Protocol):

@@ -79,7 +79,7 @@ class _Job:
             each = _PER_MESSAGE + (topic.signed.envelope if self.sign else topic.unsigned.envelope)
         self.ends = list(accumulate((len(data) + each for data in self.messages), initial=0))
 
-    def judged(self, index: int, verdict: Verdict) -> None:
+    def judged(self, index: int, verdict: Verdict, reason: str = "") -> None:
         """The verdict on one of the messages."""
         self.unjudged -= 1
         if verdict is not Verdict.ACCEPT:

@@ -49,8 +49,8 @@ class ReplayGuard:
         floor = self._floor.get(author)
         return floor is not None and seqno <= floor and author != source and author not in self._unordered
 
-    def entered(self, authors: Iterable[PeerId], seqnos: Iterable[bytes], source: PeerId) -> None:
-        """Messages with these numbers have been verified, and entered into the cache."""
+    def entered(self, authors: Iterable[PeerId], seqnos: Iterable[bytes], source: PeerId | None) -> None:
+        """Messages with these numbers have been verified, and entered into the cache; no `source`: from history."""
         current = self._current
         for author, seqno in zip(authors, seqnos, strict=True):
             known = current.get(author, b"")

@@ -15,6 +15,7 @@ from .events import (
     GossipInput,
     GossipPeerView,
     GossipStatistics,
+    HistoryBrought,
     HistorySeen,
     PeerAdded,
     PeerAppointed,
@@ -35,6 +36,7 @@ from .events import (
     ValidatorRemoved,
     VerdictsGiven,
 )
+from .history import History
 from .intake import Intake
 from .late import LateMessages
 from .lazy import LazyGossip
@@ -97,6 +99,7 @@ class GossipRouter:
         self._validation = Validation(self._state, self._unwanted)
         relay = Relay(self._state, self._unwanted, self._spare, self._late, self._validation, self._trials)
         self._intake = Intake(self._state, relay, verify)
+        self._history = History(self._state, self._validation, verify)
         self._receiver = RpcReceiver(self._state, self._mesh, self._lazy, self._unwanted, self._late, self._intake)
         self.relieved = False
         """Whether publishers that wait for room can go on since frames were taken: `resume` lets them."""
@@ -118,7 +121,8 @@ class GossipRouter:
                 else:
                     self._receiver.receive(peer, input.frames)
             case SignaturesChecked():
-                self._intake.answer(input.number, input.reasons)
+                if not self._history.answer(input.number, input.reasons):
+                    self._intake.answer(input.number, input.reasons)
             case Published():
                 self._publisher.publish(input)
             case PublishCancelled():
@@ -159,9 +163,10 @@ class GossipRouter:
                 self._mesh.leave(input.topic, input.backoff)
             case RulesSet():
                 state.set_rules(input.rules, input.configured)
-            case HistorySeen(topic, ids):
-                state.seen.add(topic, ids)
-                state.kept.add(topic, ids)
+            case HistoryBrought():
+                self._history.receive(input)
+            case HistorySeen():
+                self._history.seen(input)
             case _:
                 assert_never(input)
         return self._finish_turn()
@@ -182,6 +187,7 @@ class GossipRouter:
         if self._state.candidates_changed:
             self._state.candidates_changed = False
             self._publisher.on_candidates_changed()
+        self._history.tell()
         self._state.pacing.end_turn(self._state.now)
         return self._state.finish_turn()
 
@@ -223,6 +229,8 @@ class GossipRouter:
         """
         if self._publisher.due or self._state.waiting or self._intake.due or self._state.pacing.measuring:
             return self._state.now
+        if self._history.due:
+            return self._state.now
         return min(self._heartbeat_at, self._receiver.due, self._spare.due, self._late.due, self._validation.due)
 
     def handle_deadline(self, now: float) -> list[GossipEffect]:
@@ -253,6 +261,8 @@ class GossipRouter:
         if self._intake.due:
             self._intake.serve()
         self._receiver.serve_waiting()
+        if self._history.due:
+            self._history.serve(busy=self._intake.due)
         self._resume_if_due()
         return self._finish_turn()
 
@@ -366,5 +376,6 @@ class GossipRouter:
             ignored=dict(statistics.ignored),
             misbehaviour=dict(statistics.misbehaviour),
             dropped=dict(statistics.dropped),
+            history=dict(statistics.history),
             rules=self._state.rules.broken(),
         )

@@ -175,8 +175,10 @@ class _InForce:
         else:
             self.rates.configure(rule.rate, most_rates)
 
-    def broken(self, topic: str, size: int, sender: PeerId | None, seqno: int | None, now: float) -> Limit | None:
-        """What of the rule the message breaks."""
+    def broken(
+        self, topic: str, size: int, sender: PeerId | None, seqno: int | None, now: float, *, history: bool
+    ) -> Limit | None:
+        """What of the rule the message breaks. Of history neither the rate nor the sequence numbers count."""
         rule = self.rule
         if rule.max_payload is not None and size > rule.max_payload:
             return Limit.SIZE
@@ -184,7 +186,7 @@ class _InForce:
             return Limit.SIGNATURE
         if sender in rule.deny or (rule.allow is not None and sender not in rule.allow):
             return Limit.SENDER
-        if sender is None:
+        if sender is None or history:
             return None
         if self.seqnos is not None and seqno is not None:
             found = self.seqnos.broken(topic, sender, seqno, now)
@@ -211,13 +213,13 @@ class RulesOfTopic(Rules):
 
     @override
     def judge(self, candidates: Candidates, now: float) -> Sequence[Verdict] | None:
-        topic, datas, senders, seqnos, _ = candidates
+        topic, datas, senders, seqnos, _, history = candidates
         verdicts: list[Verdict] | None = None
         for index, data in enumerate(datas):
             sender = senders[index] if senders is not None else None
             seqno = seqnos[index] if seqnos is not None else None
             for rule in self._rules:
-                limit = rule.broken(topic, len(data), sender, seqno, now)
+                limit = rule.broken(topic, len(data), sender, seqno, now, history=history)
                 if limit is not None:
                     rule.count(topic, limit)
                     if verdicts is None:

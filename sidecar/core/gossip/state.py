@@ -16,6 +16,7 @@ from ..parameters.rules import TopicRule
 from ..types import PeerId
 from .cache import Mark, MessageCache, SeenCache
 from .events import (
+    CheckSignatures,
     GossipEffect,
     GossipMessage,
     GossipStatistics,
@@ -35,6 +36,7 @@ from .queue import PeerQueue
 from .replay import ReplayGuard
 from .rules import RuleBook
 from .score import PeerScores, ScoredPeer
+from .signing import SignatureCheck
 from .smoothed import Smoothed
 
 _Entry = TypeVar("_Entry")
@@ -374,6 +376,7 @@ class GossipState:
         self.rules = rules
         self.propagation = Propagation(now)
         self.candidates_changed = False  # peers or subscriptions went or came: waiting publishers look again
+        self._asked = 0  # batches of signatures, of other processes
         self._effects: list[GossipEffect] = []
         self._delivered: dict[str, list[GossipMessage]] = {}
         self._kept: list[MessagesDelivered] = []  # the same of topics that are kept, which takes more
@@ -518,6 +521,25 @@ class GossipState:
         else:
             waiting += messages
 
+    def deliver_history(
+        self, topic: Topic, messages: list[GossipMessage], raw: bytes, age: float, identifier: bytes
+    ) -> None:
+        """Hand the apps of a kept topic what travelled as one, and what a peer had stored since `age` seconds."""
+        self.statistics.delivered += len(messages)
+        topic.counts.delivered += len(messages)
+        topic.counts.delivered_bytes += sum([len(message.data) for message in messages])
+        self.kept.add(topic.name, (identifier,))
+        if type(raw) is BundleBytes:
+            self._kept.append(MessagesDelivered(topic.name, messages, [raw], [age], history=True, bundle=identifier))
+            return
+        last = self._kept[-1] if self._kept else None
+        if last is not None and last.topic == topic.name and last.history and not last.bundle:
+            last.messages.extend(messages)
+            cast(list[bytes], last.raws).append(raw)
+            cast(list[float], last.received).append(age)
+        else:
+            self._kept.append(MessagesDelivered(topic.name, messages, [raw], [age], history=True))
+
     def _keep(self, topic: str, messages: list[GossipMessage], ids: Sequence[bytes], raws: Sequence[bytes]) -> None:
         """Deliver messages with what travelled: with those before them, but for bundles."""
         self.kept.add(topic, ids)
@@ -525,11 +547,17 @@ class GossipState:
             self._kept.append(MessagesDelivered(topic, messages, raws, bundle=ids[0]))
             return
         last = self._kept[-1] if self._kept else None
-        if last is not None and last.topic == topic and not last.bundle:
+        if last is not None and last.topic == topic and not last.history and not last.bundle:
             last.messages.extend(messages)
             cast(list[bytes], last.raws).extend(raws)
         else:
             self._kept.append(MessagesDelivered(topic, messages, list(raws)))
+
+    def ask_checks(self, checks: list[SignatureCheck]) -> int:
+        """Have other processes check signatures: the number under which their verdicts come."""
+        self._asked += 1
+        self.emit(CheckSignatures(self._asked, checks))
+        return self._asked
 
     def emit(self, effect: GossipEffect) -> None:
         """Append to the effects of the turn."""

@@ -26,8 +26,8 @@ Row = tuple[bytes, bytes, bytes, Author | None, bytes | None]
 class JudgedPublication(Protocol):
     """What an app publishes, while it is judged."""
 
-    def judged(self, index: int, verdict: Verdict) -> None:
-        """The verdict on one of its messages."""
+    def judged(self, index: int, verdict: Verdict, reason: str = "") -> None:
+        """The verdict on one of its messages; `reason`: why it is ignored though no app has said so."""
 
 
 class JudgedBundle(JudgedPublication):
@@ -55,7 +55,7 @@ class JudgedBundle(JudgedPublication):
         self.copies: dict[GossipPeer, None] | None = None  # peers that brought it too, where any did
 
     @override
-    def judged(self, index: int, verdict: Verdict) -> None:
+    def judged(self, index: int, verdict: Verdict, reason: str = "") -> None:
         self.verdicts[index] = verdict
         self.unjudged -= 1
         if not self.unjudged:
@@ -219,8 +219,10 @@ class Validation:
         guard = self.guards[topic.name]
         asked: list[_Waiting] = []
         for waiting, index in zip(self._made(guard, topic, messages), indexes, strict=True):
-            if isinstance(waiting, bool):
-                publication.judged(index, Verdict.ACCEPT if waiting else Verdict.IGNORE)
+            if waiting is True:
+                publication.judged(index, Verdict.ACCEPT)
+            elif waiting is False:
+                publication.judged(index, Verdict.IGNORE, "full")
             else:
                 waiting.publication, waiting.index = publication, index
                 asked.append(waiting)
@@ -245,6 +247,11 @@ class Validation:
         if guard is not None:
             for waiting in [waiting for waiting in guard.waiting.values() if waiting.publication is publication]:
                 self._take_off(guard, waiting)
+
+    def waits(self, topic: str, identifier: bytes) -> bool:
+        """Whether a peer's message, or bundle, waits for verdicts."""
+        guard = self.guards.get(topic)
+        return guard is not None and identifier in guard.by_id
 
     def copied(self, peer: GossipPeer, topic: str, ids: Iterable[bytes]) -> None:
         """A peer brought messages that had come before: those that wait count for it, or against it, as well."""
@@ -386,7 +393,7 @@ class Validation:
         for waiting in settled:
             self._take_off(self.guards[waiting.topic.name], waiting)
             if waiting.publication is not None:
-                waiting.publication.judged(waiting.index, Verdict.IGNORE)
+                waiting.publication.judged(waiting.index, Verdict.IGNORE, "" if reason == "verdict" else reason)
             if not waiting.message.local:
                 self._state.ignore(waiting.topic, reason)
 

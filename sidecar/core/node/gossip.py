@@ -148,6 +148,10 @@ class GossipService(Service[gossip.AppInput | gossip.SignaturesChecked], StreamH
         """Hear of peers that come into topics that are kept, or leave these, and of what became of `bring`."""
         self._on_kept = told
 
+    def bring(self, brought: gossip.HistoryBrought) -> None:
+        """Have messages judged and delivered that a peer had stored, later in this turn."""
+        self._put(brought)
+
     def _put(self, arrived: gossip.GossipInput) -> None:
         """Hand the router an input, later in this turn."""
         self._switch.turn.put(lambda now: self.handle(arrived, now))
