@@ -7,12 +7,11 @@ from functools import partial
 
 from bench.chaos.node import Node
 from bench.chaos.traffic import until_true
-from sidecar.config import KEYS
 
 
 def history(topic: str) -> tuple[str, ...]:
-    """The flags that have a node keep the history of a topic; none where the sidecar has no such key."""
-    return ("--history-topics", topic) if "history.topics" in KEYS else ()
+    """The flags that have a node keep the history of a topic."""
+    return ("--history-topics", topic)
 
 
 @contextlib.asynccontextmanager

@@ -82,14 +82,14 @@ class _Apps:
         return sum((asker.ended for asker in self.askers), Counter()), max(asker.longest for asker in self.askers)
 
 
-async def play(place: Path, nodes: int, rate: float, rounds: int) -> Found:
-    """`rate`: of each kind of message, a second and node."""
-    kept = history(_TOPIC)
-    sidecars = [Node(place / f"node-{number}", *kept) for number in range(nodes)]
+async def play(place: Path, nodes: int, rate: float, rounds: int, *, kept: bool) -> Found:
+    """`rate`: of each kind of message, a second and node. `kept`: the topic has a history."""
+    flags = history(_TOPIC) if kept else ()
+    sidecars = [Node(place / f"node-{number}", *flags) for number in range(nodes)]
     faults: list[str] = []
     async with mesh(sidecars):
         apps = _Apps(sidecars, rate)
-        slowest = await apps.play(rounds, bool(kept), faults)
+        slowest = await apps.play(rounds, kept, faults)
     if lost := apps.unsettled():
         faults.append(f"{len(lost)} durable messages were not settled, such as {lost[0]}")
     faults += [fault for inbox in apps.inboxes for fault in inbox.faults]
@@ -131,7 +131,7 @@ async def _outbox_empty(node: Node) -> bool:
 
 
 async def _play(place: Path, plan: Plan) -> Found:
-    return await (play(place, 3, 10.0, 1) if plan.short else play(place, 5, 20.0, 3))
+    return await (play(place, 3, 10.0, 1, kept=True) if plan.short else play(place, 5, 20.0, 3, kept=True))
 
 
 SCENE = Scene(

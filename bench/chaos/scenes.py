@@ -1,12 +1,13 @@
 """All scenes, in the order of the table."""
 
-from bench.chaos import clock, kill, partition, rolling, stopped
+from bench.chaos import clock, kill, partition, rolling, stopped, upgrade
 from bench.chaos.scene import Scene
 
 _ALL = [
     kill.SCENE,
     clock.SCENE,
     rolling.SCENE,
+    upgrade.SCENE,
     stopped.SCENE,
     partition.SCENE,
 ]

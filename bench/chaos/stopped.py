@@ -80,13 +80,14 @@ class _Apps:
         return sorted(delays)[int(len(delays) * 0.99)]
 
 
-async def play(place: Path, span: float, spans: int, rate: float, *, judge: bool) -> Found:
+async def play(place: Path, span: float, spans: int, rate: float, *, kept: bool, judge: bool) -> Found:
     """`span`: seconds of each; `spans`: how often the one stops. `rate`: publications a second and node.
 
-    `judge`: hold the others' p99 to its bound; where few messages are measured, it says little.
+    `kept`: the topic has a history. `judge`: hold the others' p99 to its bound; where few messages are measured, it
+    says little.
     """
-    kept = history(_TOPIC)
-    nodes = [Node(place / f"node-{number}", *kept) for number in range(_NODES)]
+    flags = history(_TOPIC) if kept else ()
+    nodes = [Node(place / f"node-{number}", *flags) for number in range(_NODES)]
     async with mesh(nodes):
         apps = _Apps(nodes, rate)
         measured = await apps.play(span, spans)
@@ -130,8 +131,8 @@ async def _spans(one: Node, span: float, spans: int) -> list[_Span]:
 
 async def _play(place: Path, plan: Plan) -> Found:
     if plan.short:
-        return await play(place, 3.0, 1, 4.0, judge=False)
-    return await play(place, 60.0, 2, 10.0, judge=True)
+        return await play(place, 3.0, 1, 4.0, kept=True, judge=False)
+    return await play(place, 60.0, 2, 10.0, kept=True, judge=True)
 
 
 SCENE = Scene(
