@@ -10,9 +10,8 @@ from ..core.errors import InvalidArgument, InvalidPeerId, StorageError
 from ..core.gate import Ban, Subject
 from ..core.networks import Network
 from ..core.types import PeerId
-from .database import Unusable, because, connect
+from .database import Newer, Schema, Unusable, because, connect
 
-SCHEMA_VERSION = 1
 MAX_ENDED = 10_000  # bans that have ended and are kept nevertheless; a guess
 _TABLES = (
     """
@@ -35,7 +34,7 @@ DELETE FROM bans WHERE subject IN (
     SELECT subject FROM bans WHERE expires <= ? ORDER BY expires DESC, subject LIMIT -1 OFFSET ?
 )
 """
-_PROBE = f"SELECT * FROM ({_LOAD}), (SELECT peer FROM protected) LIMIT 1"
+SCHEMA = Schema(1, _TABLES, (_LOAD, "SELECT peer FROM protected"))
 
 
 class BanStore:
@@ -60,7 +59,10 @@ class BanStore:
         Raises StorageError, which says what to do.
         """
         try:
-            connection = connect(path, version=SCHEMA_VERSION, tables=_TABLES, probe=_PROBE, durable=True)
+            connection = connect(path, SCHEMA, durable=True)
+        except Newer as reason:
+            remedy = "start the sidecar that wrote it, or move the file away to start without bans"
+            raise StorageError(f"the bans in {path} cannot be read: {reason}; {remedy}") from None
         except Unusable as reason:
             raise _damaged(path, str(reason)) from None
         except (sqlite3.Error, OSError) as error:

@@ -1,43 +1,65 @@
-"""Opening one of our SQLite files: made where it is missing, checked where it is there."""
+"""Opening one of our SQLite files: made where it is missing, checked and brought to our version where it is there."""
 
 import contextlib
+import logging
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+_log = logging.getLogger(__name__)
 
 
 class Unusable(Exception):
     """The file is there and can be read, but it is not a database of ours."""
 
 
-def connect(
-    path: Path, *, version: int, tables: Sequence[str], probe: str, durable: bool = False, check: bool = True
-) -> sqlite3.Connection:
-    """Open a database.
+class Newer(Unusable):
+    """A later version of the sidecar has written it."""
 
-    `tables` makes them where they are missing; `probe` is a query that only works on such tables. `durable`: what
-    is committed outlives a power cut, at the price of an fsync for each commit, which stops the loop meanwhile.
-    `check`: read all of it, to see whether it is whole. Raises Unusable, sqlite3.Error.
+
+class Schema(NamedTuple):
+    """What is in one of our files.
+
+    A version that changes tables is one more than the last, and gets a step from that: nobody's file is thrown away.
+    What older versions may leave as it is, such as a table of its own, needs no new version.
+    """
+
+    version: int
+    tables: Sequence[str]
+    """Statements that make all of it in an empty file."""
+    probes: Sequence[str]
+    """Queries that only work on such tables."""
+    steps: Mapping[int, Sequence[str]] = MappingProxyType({})
+    """By version: the statements that make the next one of it."""
+
+
+def connect(path: Path, schema: Schema, *, durable: bool = False, check: bool = True) -> sqlite3.Connection:
+    """Open a database, made where it is missing; one of an older version becomes one of ours, wholly or not at all.
+
+    `durable`: what is committed outlives a power cut, at the price of an fsync for each commit. `check`: read all of
+    it, to see whether it is whole. Raises Newer, Unusable, sqlite3.Error.
     """
     try:
-        return _opened(path, version, tables, probe, durable=durable, check=check, alone=False)
+        return _opened(path, schema, durable=durable, check=check, alone=False)
     except sqlite3.OperationalError:
         # Alone, no memory is shared by way of a file, for which a full disk has no room: what is there can be read.
-        return _opened(path, version, tables, probe, durable=durable, check=check, alone=True)
+        return _opened(path, schema, durable=durable, check=check, alone=True)
 
 
-def move_aside(path: Path, aside: Path) -> None:
-    """Give a file that is of no use another name. Raises OSError."""
+def move_aside(path: Path, reason: Unusable) -> Path:
+    """Give a file that is of no use another name, which is returned. Raises OSError."""
+    aside = path.with_name(path.name + (".newer" if isinstance(reason, Newer) else ".damaged"))
     os.replace(path, aside)
     for suffix in ("-wal", "-shm"):  # they belong to the old file
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside
 
 
-def _opened(
-    path: Path, version: int, tables: Sequence[str], probe: str, *, durable: bool, check: bool, alone: bool
-) -> sqlite3.Connection:
+def _opened(path: Path, schema: Schema, *, durable: bool, check: bool, alone: bool) -> sqlite3.Connection:
     """`alone`: no other process can look at it meanwhile. Raises Unusable, sqlite3.Error."""
     connection = sqlite3.connect(path, timeout=0)  # the directory's lock keeps others out; waiting would stop the loop
     try:
@@ -48,24 +70,45 @@ def _opened(
         connection.execute("PRAGMA wal_autocheckpoint = 200")  # pages of 4 KiB
         connection.execute("PRAGMA journal_size_limit = 1048576")
         found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, version):
-            raise Unusable(f"it is of version {found}, not {version}")
-        if found == 0:
-            with connection:
-                connection.execute("BEGIN")
-                for statement in tables:
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {version}")
+        if found > schema.version:
+            raise Newer(f"it is of version {found}, and this sidecar knows none above {schema.version}")
         verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if check else "ok"
         if verdict != "ok":
             raise Unusable(str(verdict))
-        connection.execute(probe).fetchone()
+        if found != schema.version:
+            _bring(connection, path, found, schema)
+        _probe(connection, schema)
     except BaseException as error:
         with closing(connection):
             if isinstance(error, sqlite3.DatabaseError) and says_damaged(error):
                 raise Unusable(str(error)) from None
             raise
     return connection
+
+
+def _bring(connection: sqlite3.Connection, path: Path, found: int, schema: Schema) -> None:
+    """Make the tables, or bring them to our version; all of it or nothing. Raises Unusable, sqlite3.Error."""
+    if found and any(version not in schema.steps for version in range(found, schema.version)):
+        raise Unusable(f"it is of version {found}, from which no step leads to {schema.version}")
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if found:
+            for version in range(found, schema.version):
+                for statement in schema.steps[version]:
+                    connection.execute(statement)
+        else:
+            for statement in schema.tables:
+                connection.execute(statement)
+        _probe(connection, schema)
+        connection.execute(f"PRAGMA user_version = {schema.version}")
+    if found:
+        _log.info("%s: brought from version %d to %d", path, found, schema.version)
+
+
+def _probe(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Raises sqlite3.Error."""
+    for probe in schema.probes:
+        connection.execute(probe).fetchone()
 
 
 def because(path: Path, error: Exception) -> str:

@@ -12,7 +12,7 @@ from ..core.errors import StateLocked, StorageError
 from ..core.identity import Identity
 from . import sequence
 from .bans import BanStore
-from .files import sweep
+from .files import sweep, sync
 from .identity_key import load_identity, load_or_create_identity
 from .peers import PeerStore
 
@@ -20,7 +20,7 @@ LOCK_FILE = "lock"
 KEY_FILE = "identity.key"
 PEERS_FILE = "peers.db"
 _LEFT_FILE = "left"
-_SEQUENCE_FILE = "sequence"
+SEQUENCE_FILE = "sequence"
 BANS_FILE = "bans.db"
 DURABLE_FILE = "durable.db"
 
@@ -41,7 +41,9 @@ class StateDirectory:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir(mode=0o700, exist_ok=True)
+            if not path.is_dir():
+                path.mkdir(mode=0o700, exist_ok=True)
+                sync(path.parent)  # what will be fsynced in it is of no use without its name
             # Close-on-exec: worker processes must not inherit the lock.
             lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
@@ -64,7 +66,7 @@ class StateDirectory:
 
     def sequence(self, wall_ns: int) -> int:
         """Where the sequence numbers of this run begin; see `sequence.reserve`."""
-        return sequence.reserve(self.path / _SEQUENCE_FILE, wall_ns)
+        return sequence.reserve(self.path / SEQUENCE_FILE, wall_ns)
 
     def note_left(self) -> None:
         """Keep in mind that the node has just left its meshes. A disk that refuses is no reason to fail."""

@@ -77,11 +77,7 @@ def replace_private(path: Path, text: bytes) -> None:
             file.flush()
             os.fsync(descriptor)
         os.replace(draft, path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync(path.parent)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from None
     finally:
@@ -111,13 +107,19 @@ def write_once(path: Path, encoded: bytes, what: str) -> None:
     finally:
         with contextlib.suppress(OSError):  # where nothing can be made, there is nothing to take away
             draft.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        sync(path.parent)
     except OSError as error:
         raise StorageError(f"the directory {path.parent} cannot be written: {error.strerror}") from None
+
+
+def sync(directory: Path) -> None:
+    """Have the names in a directory outlive a power cut. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def _publish(draft: Path, path: Path) -> None:

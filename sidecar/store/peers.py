@@ -8,9 +8,8 @@ from typing import NamedTuple, Self
 from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
 from ..core.multiaddr import Multiaddr
 from ..core.types import KnownEndpoint, PeerId
-from .database import Unusable, because, connect, move_aside
+from .database import Schema, Unusable, because, connect, move_aside
 
-SCHEMA_VERSION = 1
 MAX_ENDPOINTS = 1024  # a guess
 # Seconds that a peer was last heard of before the newest of all, or before now: by the clock alone, one start under a
 # clock that is ahead would forget everybody. A guess.
@@ -18,7 +17,7 @@ MAX_AGE = 30 * 24 * 3600.0
 _MAX_ADDRESSES = 16
 _MAX_PROTOCOLS = 64
 
-_SCHEMA = """
+_PEERS = """
 CREATE TABLE peers (
     peer         BLOB PRIMARY KEY,
     addresses    TEXT NOT NULL,      -- multiaddrs, one a line
@@ -82,7 +81,9 @@ _LOAD = f"""
 SELECT * FROM peers WHERE last_seen >= min(?, (SELECT max(last_seen) FROM peers)) - ? AND addresses <> ''
 ORDER BY {_BEST_FIRST} LIMIT ?
 """
-_PROBE = "SELECT peer, addresses, last_seen, last_success, failures, protocols, server FROM peers LIMIT 1"
+SCHEMA = Schema(
+    1, (_PEERS,), ("SELECT peer, addresses, last_seen, last_success, failures, protocols, server FROM peers LIMIT 1",)
+)
 _PRUNE = f"DELETE FROM peers WHERE peer IN (SELECT peer FROM peers ORDER BY {_BEST_FIRST} LIMIT -1 OFFSET ?)"
 
 
@@ -129,7 +130,7 @@ class PeerStore:
     def open(cls, path: Path, *, max_peers: int = 1000) -> Self:
         """Open the database, made where it is missing; forget the least promising peers beyond `max_peers`.
 
-        What is there is a convenience: a damaged file, or one of another version, is moved aside and begun anew, and
+        What is there is a convenience: a damaged file, or one of a later version, is moved aside and begun anew, and
         `notice` says so. Raises StorageError where the disk refuses.
         """
         notice = None
@@ -137,8 +138,7 @@ class PeerStore:
             try:
                 connection = _connect(path)
             except Unusable as reason:
-                aside = path.with_name(path.name + ".damaged")
-                move_aside(path, aside)
+                aside = move_aside(path, reason)
                 connection = _connect(path)
                 notice = f"{path} was begun anew, for {reason}; the old file is {aside}"
         except (sqlite3.Error, OSError, Unusable) as error:
@@ -276,7 +276,7 @@ class PeerStore:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Raises Unusable, sqlite3.Error. Not durable: a power cut may lose the last batches."""
-    connection = connect(path, version=SCHEMA_VERSION, tables=(_SCHEMA,), probe=_PROBE)
+    connection = connect(path, SCHEMA)
     try:
         connection.execute(_ENDPOINTS)
         connection.execute(_LOAD_ENDPOINTS).fetchone()

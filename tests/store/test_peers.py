@@ -169,7 +169,7 @@ def test_a_start_under_a_clock_that_is_ahead_forgets_nobody(path: Path) -> None:
     store.close()
 
 
-def other_version(path: Path) -> None:
+def newer(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 7")
     connection.close()
@@ -195,7 +195,7 @@ def no_database(path: Path) -> None:
     path.write_bytes(b"garbage" * 1000)
 
 
-@pytest.mark.parametrize("spoil", [no_database, other_version, other_columns, damaged])
+@pytest.mark.parametrize("spoil", [no_database, newer, other_columns, damaged])
 def test_an_unusable_file_is_moved_aside_and_said(path: Path, spoil) -> None:
     spoil(path)
     content = path.read_bytes()
@@ -205,7 +205,7 @@ def test_an_unusable_file_is_moved_aside_and_said(path: Path, spoil) -> None:
     store.save([PeerRow(peer(1), (at(1),), NOW)])
     assert len(store.load(10, NOW)) == 1
     store.close()
-    aside = path.with_name("peers.db.damaged")
+    aside = path.with_name("peers.db.newer" if spoil is newer else "peers.db.damaged")
     assert str(aside) in store.notice
     assert aside.read_bytes()[100:4096] == content[100:4096]  # SQLite touches the header
 

@@ -179,14 +179,14 @@ class Correspondent:
     def _look(self, now: float) -> None:
         self._watch = None
         config = self._shared.config
-        owed = any(stream.written for stream in self._streams.values())
+        owed = any(stream.written or stream.loading for stream in self._streams.values())
         patience = config.link_patience if owed else config.idle_timeout
         if now >= self._active + patience and not self._storing:
             for link in list(self._links):
                 self._close(link)
             for stream in self._streams.values():
                 stream.begin()
-            if owed:
+            if owed or self._unconfirmed:  # what the peer is left alone with has a time of its own
                 self._failures += 1
                 self._want_link()
             self.leave_if_idle()
@@ -273,9 +273,12 @@ class Correspondent:
         stream.refused(self._shared.now, config.retry_least, config.retry_most)
 
         def again(now: float) -> None:
-            found = self._streams.get(protocol)
-            if found is stream and self._links:
+            if self._streams.get(protocol) is not stream:
+                return
+            if self._links:
                 self._write_next(stream)
+            else:  # it was idle for as long
+                self._want_link()
 
         self._shared.deadlines.at(stream.busy_until, again)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from ...core.errors import StorageError
 from .. import database
 
-VERSION = 1
 _TABLES = (
     # A stream is what goes to one peer by one protocol. `next` is given out next; all below `floor` are settled; all up
     # to `held` are on the receiver's disk.
@@ -43,13 +42,28 @@ _TABLES = (
         sequence INTEGER NOT NULL, data BLOB NOT NULL, received REAL NOT NULL, expires REAL NOT NULL,
         attempts INTEGER NOT NULL, reason TEXT NOT NULL, time REAL NOT NULL)""",
 )
-_PROBE = "SELECT count(*) FROM (SELECT 1 FROM outgoing LIMIT 1)"
+_PROBES = (
+    "SELECT id, peer, protocol, incarnation, next, floor, held FROM outgoing LIMIT 1",
+    "SELECT stream, sequence, data, created, expires, ends, app, request FROM outbox LIMIT 1",
+    "SELECT cursor, peer, protocol, incarnation, sequence, app, request, outcome, reason, time FROM outcomes LIMIT 1",
+    "SELECT protocol FROM protocols LIMIT 1",
+    "SELECT id, peer, protocol, incarnation, held, used FROM incoming LIMIT 1",
+    "SELECT id, stream, sequence, data, digest, received, expires, attempts, outcome, reason FROM inbox LIMIT 1",
+    "SELECT id, peer, protocol, incarnation, sequence, data, received, expires, attempts, reason, time "
+    "FROM dead_letters LIMIT 1",
+)
+SCHEMA = database.Schema(1, _TABLES, _PROBES)
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file, or make it. What is committed outlives a power cut. Raises StorageError, with a remedy."""
     try:
-        connection = database.connect(path, version=VERSION, tables=_TABLES, probe=_PROBE, durable=True)
+        connection = database.connect(path, SCHEMA, durable=True)
+    except database.Newer as error:
+        raise StorageError(
+            f"{path}: {error}. Start the sidecar that wrote it: it holds messages that nobody else has. Or move it "
+            f"away and lose them: mv {path} {path}.newer"
+        ) from None
     except database.Unusable as error:
         raise StorageError(
             f"{path} is damaged ({error}). It holds messages that nobody else has, so that it is not replaced. Bring "

@@ -11,7 +11,6 @@ from pathlib import Path
 from ...core.errors import StorageError
 from .. import database
 
-VERSION = 1
 _CHECKED = 64 << 20  # bytes of a file that is looked at as a whole before it is used: 0.1 s; a guess
 _TABLES = (
     # `epoch` is the first half of every cursor. Counters below `reserved` may have been given out.
@@ -30,22 +29,29 @@ _TABLES = (
     "CREATE INDEX messages_cursor ON messages (topic, cursor)",
     "CREATE INDEX messages_received ON messages (topic, received)",
 )
-_PROBE = "SELECT epoch, reserved, (SELECT count(*) FROM (SELECT lost FROM topics LIMIT 1)) FROM cursors"
+SCHEMA = database.Schema(
+    1,
+    _TABLES,
+    (
+        "SELECT id, epoch, reserved FROM cursors",
+        "SELECT id, name, sign, used, messages, bytes, lost, evicted FROM topics LIMIT 1",
+        "SELECT cursor, topic, count, key, raw, received, flags, mask FROM messages LIMIT 1",
+    ),
+)
 
 
 def connect(path: Path, *, suspect: bool = False) -> tuple[sqlite3.Connection, str]:
     """Open the file, or make it; with what had to be done for that, a line for the log. Raises StorageError.
 
     What is committed outlives the process, and a power cut but for the last moments: peers have that too. A damaged
-    file is moved aside and begun anew. `suspect`: something was wrong with it, so that all of it is looked at.
+    file, or one of a later version, is moved aside and begun anew. `suspect`: something was wrong with it, so that all of it is looked at.
     """
     notice = ""
     try:
         try:
             connection = _connect(path, check=suspect or _size(path) <= _CHECKED)
         except database.Unusable as reason:
-            aside = path.with_name(path.name + ".damaged")
-            database.move_aside(path, aside)
+            aside = database.move_aside(path, reason)
             connection = _connect(path, check=False)
             notice = f"{path} was begun anew, for {reason}; the old file is {aside}"
     except (sqlite3.Error, OSError, database.Unusable) as error:
@@ -70,4 +76,4 @@ def _size(path: Path) -> int:
 
 
 def _connect(path: Path, *, check: bool) -> sqlite3.Connection:
-    return database.connect(path, version=VERSION, tables=_TABLES, probe=_PROBE, check=check)
+    return database.connect(path, SCHEMA, check=check)

@@ -1,8 +1,9 @@
 """Two sides of durable messages, each with a store on disk, joined by links that break when they are told to."""
 
 import random
+import sqlite3
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sidecar.core import durable
@@ -26,14 +27,16 @@ class Clock:
 class Side:
     """One node: its store and its router. `crash` loses what is not committed, and all that is in memory."""
 
-    def __init__(self, pair: "Pair", number: int, path: Path, config: DurableConfig) -> None:
+    def __init__(self, pair: "Pair", number: int, path: Path, config: DurableConfig, store: type[DurableStore]) -> None:
         self.peer, self.other = PEERS[number], PEERS[1 - number]
         self.wall_offset = 1_000_000.0
         self.path = path
         self.failing = False  # the disk refuses
+        self.may_fail: Callable[[], bool] = lambda: False  # whether an error of the disk is to be lived with
         self._pair = pair
         self._number = number
         self._config = config
+        self._open_store = store
         self._store_jobs: deque[durable.StoreEffect] = deque()
         self.links: dict[int, None] = {}
         self.violations: list[Exception] = []
@@ -43,7 +46,7 @@ class Side:
         return self._pair.clock.now + self.wall_offset
 
     def _start(self) -> None:
-        self.store = DurableStore(self.path, self._config, self.wall)
+        self.store = self._open_store(self.path, self._config, self.wall)
         self.router = DurableRouter(self._config)
         self._store_jobs.clear()
         self.store.begin()
@@ -93,17 +96,35 @@ class Side:
         effect = self._store_jobs.popleft()
         store = self.store
         if self.failing:
-            match effect:
-                case durable.LoadOutgoing(peer, protocol, incarnation):
-                    self.feed(durable.OutgoingLoaded(peer, protocol, incarnation, 0, (), failed=True))
-                case durable.StoreIncoming(peer, size, batch):
-                    busy = durable.Acknowledgement(
-                        batch.protocol, batch.incarnation, 0, trouble=durable.Trouble.BUSY, reason="full"
-                    )
-                    self.feed(durable.IncomingStored(peer, size, busy, confirmed=False))
-                case _:
-                    self._store_jobs.append(effect)
+            self._refused(effect)
             return True
+        try:
+            answer = self._done(effect)
+        except sqlite3.Error:
+            if not self.may_fail():
+                raise
+            store.roll_back()
+            self._refused(effect)
+            return True
+        if answer is not None:
+            self.feed(answer)
+        return True
+
+    def _refused(self, effect: durable.StoreEffect) -> None:
+        """The disk has refused: what nobody says again is tried again."""
+        match effect:
+            case durable.LoadOutgoing(peer, protocol, incarnation):
+                self.feed(durable.OutgoingLoaded(peer, protocol, incarnation, 0, (), failed=True))
+            case durable.StoreIncoming(peer, size, batch):
+                busy = durable.Acknowledgement(
+                    batch.protocol, batch.incarnation, 0, trouble=durable.Trouble.BUSY, reason="full"
+                )
+                self.feed(durable.IncomingStored(peer, size, busy, confirmed=False))
+            case _:
+                self._store_jobs.append(effect)
+
+    def _done(self, effect: durable.StoreEffect) -> durable.DurableInput | None:
+        store = self.store
         store.begin()
         answer: durable.DurableInput | None = None
         match effect:
@@ -120,9 +141,7 @@ class Side:
             case durable.LoadUnconfirmed(peer):
                 answer = durable.UnconfirmedLoaded(peer, store.inbox.unconfirmed(peer))
         self._commit()
-        if answer is not None:
-            self.feed(answer)
-        return True
+        return answer
 
     def _commit(self) -> None:
         changes = self.store.commit()
@@ -175,7 +194,13 @@ class Side:
 class Pair:
     """Two sides. Nothing happens but by `step`, in an order that the seed decides, or by `settle_down`."""
 
-    def __init__(self, path: Path, config: DurableConfig | None = None, seed: int = 1) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: DurableConfig | None = None,
+        seed: int = 1,
+        store: type[DurableStore] = DurableStore,
+    ) -> None:
         self.clock = Clock()
         self.rng = random.Random(seed)
         self.opening: list[int] = []
@@ -183,7 +208,12 @@ class Pair:
         self._next = 1
         self._wires: dict[int, tuple[deque[bytes], deque[bytes]]] = {}  # by link, toward each side
         config = config or DurableConfig()
-        self.sides = tuple(Side(self, number, path / f"{number}.db", config) for number in (0, 1))
+        folders = [path / name for name in ("sender", "receiver")]
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        self.sides = tuple(
+            Side(self, number, folder / "durable.db", config, store) for number, folder in enumerate(folders)
+        )
 
     def sent(self, number: int, link: int, data: bytes) -> None:
         wire = self._wires.get(link)

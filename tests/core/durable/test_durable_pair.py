@@ -195,6 +195,27 @@ def test_a_full_disk_stops_nothing_for_ever(pair: Pair) -> None:
     assert [each.data for each in receiver.deliver()] == [b"1", b"2"]
 
 
+@pytest.mark.parametrize("lacks", ["room", "an app"])
+def test_a_receiver_that_takes_nothing_for_longer_than_a_link_is_kept_gets_it_in_the_end(
+    pair: Pair, lacks: str
+) -> None:
+    sender, receiver = pair.sides
+    if lacks == "room":
+        receiver.receive()
+        receiver.failing = True
+    sender.send(b"1")
+    for _ in range(10):
+        pair.pass_time(301.0)
+        pair.settle_down()
+    receiver.failing = False
+    if lacks == "an app":
+        receiver.receive()
+    for _ in range(3):
+        pair.pass_time(301.0)
+        pair.settle_down()
+    assert [each.data for each in receiver.deliver()] == [b"1"]
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_breaks_nothing_is_lost_and_nothing_confirmed_comes_again(tmp_path: Path, seed: int) -> None:
     pair = Pair(tmp_path, seed=seed)
