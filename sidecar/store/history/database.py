@@ -44,7 +44,8 @@ def connect(path: Path, *, suspect: bool = False) -> tuple[sqlite3.Connection, s
     """Open the file, or make it; with what had to be done for that, a line for the log. Raises StorageError.
 
     What is committed outlives the process, and a power cut but for the last moments: peers have that too. A damaged
-    file, or one of a later version, is moved aside and begun anew. `suspect`: something was wrong with it, so that all of it is looked at.
+    file, or one of a later version, is moved aside and begun anew. `suspect`: something was wrong with it, so that all
+    of it is looked at.
     """
     notice = ""
     try:
