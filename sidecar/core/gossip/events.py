@@ -304,7 +304,7 @@ class HistoryJudged(NamedTuple):
     topic: str
     accepted: tuple[bytes, ...] = ()  # delivered, at least one message of a bundle
     known: tuple[bytes, ...] = ()  # delivered before, or on their way here from elsewhere
-    waiting: tuple[bytes, ...] = ()  # for verdicts of apps
+    waiting: tuple[bytes, ...] = ()  # for verdicts of apps; what was told to wait before, and does so still, as well
     ignored: tuple[bytes, ...] = ()  # by a rule or an app; nobody is to blame
     rejected: tuple[bytes, ...] = ()  # the same, and not to be passed on; but the peer may have other rules and apps
     unjudged: tuple[bytes, ...] = ()  # no app is there to judge them, or not in time: they may be brought once more

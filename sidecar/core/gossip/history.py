@@ -427,7 +427,7 @@ class History:
         if self._late:
             for batch, outcome in self._late.items():
                 number, peer, topic, *_ = batch.brought
-                self._emit(number, peer, topic, outcome, (), waited=True)
+                self._emit(number, peer, topic, outcome, batch.waiting, waited=True)
             self._late = {}
 
     def _emit(

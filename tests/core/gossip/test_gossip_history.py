@@ -344,7 +344,7 @@ def test_apps_judge_history_and_what_they_say_is_told_later() -> None:
     (delivered,) = of(effects, MessagesDelivered)
     assert ([m.data for m in delivered.messages], delivered.history) == ([b"1"], True)
     assert judged(effects) == HistoryJudged(
-        1, PEER, "news", accepted=ids(1), rejected=ids(2), ignored=ids(3), waited=True
+        1, PEER, "news", accepted=ids(1), waiting=ids(4), rejected=ids(2), ignored=ids(3), waited=True
     )
     effects = list(router.handle(VerdictsGiven(1, [(4, 1, Verdict.ACCEPT)]), 1.6))
     assert (datas(effects), judged(effects).accepted) == ([b"4"], ids(4))
