@@ -187,6 +187,16 @@ func (c *Client) WatchOutbox(ctx context.Context, options ...WatchOutboxOption) 
 		first: func() any {
 			return &sidecarv1.WatchOutboxRequest{Cursor: cursor, PeerId: chosen.peerID, Protocol: chosen.protocol}
 		},
+		greeted: func(raw encoded) error { // noted before there is an event: the call may be lost until then
+			var response sidecarv1.WatchOutboxResponse
+			if err := proto.Unmarshal(raw, &response); err != nil {
+				return malformed(err)
+			}
+			if response.Cursor != nil {
+				cursor = response.Cursor
+			}
+			return nil
+		},
 	}
 	if err := made.reader.feed.start(ctx); err != nil {
 		return nil, err

@@ -454,6 +454,9 @@ func TestTheWatchGoesOnBehindItsLastEvent(t *testing.T) {
 				Outcome: pb.DurableOutcome_DURABLE_OUTCOME_REJECTED, Reason: "no such street", Time: timestamppb.New(time.Unix(9, 0)),
 			}
 		}
+		if err := stream.Send(&pb.WatchOutboxResponse{Cursor: &from}); err != nil {
+			return err
+		}
 		if err := stream.Send(&pb.WatchOutboxResponse{Events: []*pb.OutboxEvent{event(from + 1), event(from + 2)}}); err != nil {
 			return err
 		}
@@ -485,6 +488,37 @@ func TestTheWatchGoesOnBehindItsLastEvent(t *testing.T) {
 	noError(t, watch.Close())
 	_, err = node.WatchOutbox(t.Context(), sidecar.WithOutboxCursor(10))
 	wantError(t, err, sidecar.ErrOutdated)
+}
+
+func TestAWatchWithoutAnEventGoesOnWhereItBegan(t *testing.T) {
+	f := started(t)
+	asked := make(chan *uint64, 2)
+	going := make(chan struct{})
+	f.watchOutbox = func(request *pb.WatchOutboxRequest, stream pb.DurableService_WatchOutboxServer) error {
+		asked <- request.Cursor
+		began := uint64(5)
+		if err := inForce(stream); err != nil {
+			return err
+		}
+		if err := stream.Send(&pb.WatchOutboxResponse{Cursor: &began}); err != nil {
+			return err
+		}
+		if request.Cursor == nil {
+			<-going
+			return refused(codes.Unavailable, "CLOSED", "going", "", 0)
+		}
+		return stream.Send(&pb.WatchOutboxResponse{Events: []*pb.OutboxEvent{{Cursor: began + 1}}})
+	}
+	node := connected(t, f)
+	watch, err := node.WatchOutbox(t.Context())
+	noError(t, err)
+	defer watch.Close()
+	close(going)
+	event, err := watch.Next(t.Context())
+	noError(t, err)
+	equal(t, "event", event.Cursor, uint64(6))
+	equal(t, "unset", <-asked == nil, true)
+	equal(t, "began", *<-asked, uint64(5))
 }
 
 func TestOutboxAndInbox(t *testing.T) {

@@ -1,13 +1,16 @@
 """Durable messages between real sidecars that are killed meanwhile."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
 import sidecar_client
 from sidecar_client import Client, Durable, DurableOutcome, SendOutcome
 
-from .processes import PATIENCE, Process, running
+from tests.clients.python.proxy import Proxy
+
+from .processes import PATIENCE, Process, running, running_pair
 
 ORDERS = "/orders/1"
 
@@ -91,6 +94,31 @@ async def _killed(tmp_path: Path) -> None:
                 ]
                 assert await client.outbox() == []
             assert receiver.command("inbox").stdout == "nothing waits\n"
+
+
+def test_a_watch_that_had_no_event_when_the_connection_was_lost_misses_none(tmp_path: Path) -> None:
+    asyncio.run(_watched_over_an_outage(tmp_path))
+
+
+async def _watched_over_an_outage(tmp_path: Path) -> None:
+    with running_pair(tmp_path) as (sender, receiver):
+        receiver_id = receiver.json("id")["peer_id"]
+        proxy = Proxy(tmp_path / "proxy.sock", sender.socket)
+        async with (
+            asyncio.timeout(PATIENCE),
+            contextlib.AsyncExitStack() as stack,
+            connected(sender) as client,
+            connected(receiver) as app,
+            app.receive_durable(ORDERS) as orders,
+        ):
+            async with proxy.running():
+                far = await stack.enter_async_context(sidecar_client.connect(proxy.target, wait=PATIENCE))
+                watch = await stack.enter_async_context(far.watch_outbox())
+            await client.send(receiver_id, ORDERS, b"an order", durable=Durable())
+            await (await anext(aiter(orders))).acknowledge()
+            assert await outcomes(client, 1) == [(1, DurableOutcome.DONE, "")]
+            async with proxy.running():
+                assert (await anext(aiter(watch))).message_id.sequence == 1
 
 
 def test_dead_letters_are_listed_retried_and_purged_on_the_command_line(tmp_path: Path) -> None:

@@ -345,11 +345,13 @@ func (x *WatchOutboxRequest) GetProtocol() string {
 	return ""
 }
 
-// Some outcomes, in the order in which they became known.
+// Some outcomes, in the order in which they became known. The first response comes at once and has none.
 type WatchOutboxResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The outcomes.
-	Events        []*OutboxEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	Events []*OutboxEvent `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// In the first response: where the watch begins. Who loses the call before there was an outcome resumes from it.
+	Cursor        *uint64 `protobuf:"varint,2,opt,name=cursor,proto3,oneof" json:"cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,6 +391,13 @@ func (x *WatchOutboxResponse) GetEvents() []*OutboxEvent {
 		return x.Events
 	}
 	return nil
+}
+
+func (x *WatchOutboxResponse) GetCursor() uint64 {
+	if x != nil && x.Cursor != nil {
+		return *x.Cursor
+	}
+	return 0
 }
 
 // What became of one message.
@@ -1379,9 +1388,11 @@ const file_sidecar_v1_durable_proto_rawDesc = "" +
 	"\x06cursor\x18\x01 \x01(\x04H\x00R\x06cursor\x88\x01\x01\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x1a\n" +
 	"\bprotocol\x18\x03 \x01(\tR\bprotocolB\t\n" +
-	"\a_cursor\"F\n" +
+	"\a_cursor\"n\n" +
 	"\x13WatchOutboxResponse\x12/\n" +
-	"\x06events\x18\x01 \x03(\v2\x17.sidecar.v1.OutboxEventR\x06events\"\xad\x02\n" +
+	"\x06events\x18\x01 \x03(\v2\x17.sidecar.v1.OutboxEventR\x06events\x12\x1b\n" +
+	"\x06cursor\x18\x02 \x01(\x04H\x00R\x06cursor\x88\x01\x01B\t\n" +
+	"\a_cursor\"\xad\x02\n" +
 	"\vOutboxEvent\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\x04R\x06cursor\x12\x17\n" +
 	"\apeer_id\x18\x02 \x01(\tR\x06peerId\x12\x1a\n" +
@@ -1563,6 +1574,7 @@ func file_sidecar_v1_durable_proto_init() {
 		(*Settlement_Delay)(nil),
 	}
 	file_sidecar_v1_durable_proto_msgTypes[3].OneofWrappers = []any{}
+	file_sidecar_v1_durable_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

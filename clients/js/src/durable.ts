@@ -209,6 +209,7 @@ export class DurableReceiver extends Watch<DurableMessage> {
  * `cursor` of the last event that it has dealt with misses none.
  */
 export class OutboxWatch extends Watch<OutboxEvent> {
+  protected override readonly greets = true;
   readonly #request: WatchOutboxRequest;
 
   /** @internal */
@@ -223,6 +224,14 @@ export class OutboxWatch extends Watch<OutboxEvent> {
 
   protected override begin(channel: ChannelInterface): Call {
     return request(this.link, channel, WATCH_OUTBOX.path, WATCH_OUTBOX.encode(this.#request));
+  }
+
+  /** Where it begins, noted before there is an event: the call may be lost until then. */
+  protected override greeted(response: Buffer): void {
+    const { cursor } = WATCH_OUTBOX.decode(response);
+    if (cursor !== undefined) {
+      this.#request.cursor = cursor;
+    }
   }
 
   protected override items(response: Buffer): OutboxEvent[] {

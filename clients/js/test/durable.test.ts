@@ -253,6 +253,7 @@ test("the watch goes on behind its last event", async (t) => {
       reason: "no such street",
       time: at(9),
     });
+    call.write({ events: [], cursor: from });
     call.write({ events: [event(from + 1n), event(from + 2n)] });
     if (asked.length < 3) {
       throw failure(status.UNAVAILABLE, "going");
@@ -281,6 +282,28 @@ test("the watch goes on behind its last event", async (t) => {
   );
   watch.close();
   assert.ok((await caught(node.watchOutbox({ cursor: 10 }).open())) instanceof Outdated);
+});
+
+test("a watch that had no event yet goes on where it began", async (t) => {
+  const asked: (bigint | undefined)[] = [];
+  const going = new Signal();
+  const watchOutbox = async (call: StreamCall<WatchOutboxRequest>) => {
+    asked.push(call.request.cursor);
+    inForce(call);
+    call.write({ events: [], cursor: 5n });
+    if (asked.length < 2) {
+      await going.promise;
+      throw failure(status.UNAVAILABLE, "going");
+    }
+    call.write({ events: [{ cursor: 6n, outcome: DurableOutcome.DONE }] });
+  };
+  const { node } = await joined(t, { watchOutbox });
+  const watch = await node.watchOutbox().open();
+  going.set();
+  const [event] = await take(watch[Symbol.asyncIterator](), 1);
+  assert.equal(event?.cursor, 6);
+  assert.deepEqual(asked, [undefined, 5n]);
+  watch.close();
 });
 
 test("outbox and inbox are listed page by page, and changed", async (t) => {

@@ -49,6 +49,10 @@ def settled(stale: Sequence[int]) -> pb.SettleResponse:
     return pb.SettleResponse(stale=stale)
 
 
+def begins(cursor: int) -> pb.WatchOutboxResponse:
+    return pb.WatchOutboxResponse(cursor=cursor)
+
+
 def events(rows: Iterable[OutcomeRow]) -> pb.WatchOutboxResponse:
     return pb.WatchOutboxResponse(
         events=[

@@ -46,6 +46,7 @@ class DurableService(ApiService):
             raise Outdated(f"cursor {cursor} is not from {oldest} to {newest}: outcomes before are not kept")
         with mail.watching() as wakeup, self._context.lifetime.stream(watcher := _Watcher(wakeup)):
             await call.begin(OPEN)
+            await call.write(convert.begins(cursor))
             while True:
                 rows = await mail.run(functools.partial(_outcomes, cursor, peer, protocol))
                 if rows:

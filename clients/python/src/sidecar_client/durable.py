@@ -164,6 +164,8 @@ class OutboxWatch(Stream[durable_pb2.WatchOutboxResponse]):
     Iterating gives `OutboxEvent`s. An app that keeps the `cursor` of the last one it has dealt with misses none.
     """
 
+    _greets = True
+
     def __init__(self, link: Link, request: durable_pb2.WatchOutboxRequest, call: Any) -> None:
         super().__init__(link, "watching the outbox")
         self._request = request
@@ -172,6 +174,12 @@ class OutboxWatch(Stream[durable_pb2.WatchOutboxResponse]):
 
     def _open(self) -> Any:
         return self._watch(self._request)
+
+    async def _read(self) -> Any:
+        response = await super()._read()
+        if response.HasField("cursor"):  # where it begins: noted before there is an event, should the call be lost
+            self._request.cursor = response.cursor
+        return response
 
     def __aiter__(self) -> AsyncIterator[OutboxEvent]:
         return Items(self._event)

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sidecar_client.v1 import direct_pb2 as sidecar_dot_v1_dot_direct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sidecar/v1/durable.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/direct.proto\"<\n\rSettleRequest\x12+\n\x0bsettlements\x18\x01 \x03(\x0b\x32\x16.sidecar.v1.Settlement\"r\n\nSettlement\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x10\n\x06reject\x18\x03 \x01(\tH\x00\x12*\n\x05\x64\x65lay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x42\t\n\x07instead\"\x1f\n\x0eSettleResponse\x12\r\n\x05stale\x18\x01 \x03(\x04\"W\n\x12WatchOutboxRequest\x12\x13\n\x06\x63ursor\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\tB\t\n\x07_cursor\">\n\x13WatchOutboxResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.sidecar.v1.OutboxEvent\"\xe6\x01\n\x0bOutboxEvent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x04\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12)\n\nmessage_id\x18\x04 \x01(\x0b\x32\x15.sidecar.v1.MessageId\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12+\n\x07outcome\x18\x06 \x01(\x0e\x32\x1a.sidecar.v1.DurableOutcome\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x11ListOutboxRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x87\x01\n\x12ListOutboxResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.OutboxMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0etotal_messages\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"\xe7\x01\n\rOutboxMessage\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12)\n\nmessage_id\x18\x03 \x01(\x0b\x32\x15.sidecar.v1.MessageId\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12+\n\x07\x63reated\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04held\x18\x08 \x01(\x08\":\n\x15WithdrawOutboxRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\"+\n\x16WithdrawOutboxResponse\x12\x11\n\twithdrawn\x18\x01 \x01(\x04\"\x85\x01\n\x10ListInboxRequest\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x01(\x08\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x11\n\twith_data\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"\x9b\x01\n\x11ListInboxResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.sidecar.v1.InboxMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0etotal_messages\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x05 \x01(\x04\"\x81\x02\n\x0cInboxMessage\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12)\n\nmessage_id\x18\x04 \x01(\x0b\x32\x15.sidecar.v1.MessageId\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12,\n\x08received\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x64\x61ta\x18\t \x01(\x0c\x12\x0e\n\x06reason\x18\n \x01(\t\"8\n\x17RetryDeadLettersRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\x10\n\x08protocol\x18\x02 \x01(\t\"+\n\x18RetryDeadLettersResponse\x12\x0f\n\x07retried\x18\x01 \x01(\x04\"8\n\x17PurgeDeadLettersRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\x10\n\x08protocol\x18\x02 \x01(\t\"*\n\x18PurgeDeadLettersResponse\x12\x0e\n\x06purged\x18\x01 \x01(\x04*\xa7\x01\n\x0e\x44urableOutcome\x12\x1f\n\x1b\x44URABLE_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44URABLE_OUTCOME_DONE\x10\x01\x12\x1c\n\x18\x44URABLE_OUTCOME_REJECTED\x10\x02\x12\x1b\n\x17\x44URABLE_OUTCOME_EXPIRED\x10\x03\x12\x1f\n\x1b\x44URABLE_OUTCOME_DEAD_LETTER\x10\x04\x32\xd1\x04\n\x0e\x44urableService\x12?\n\x06Settle\x12\x19.sidecar.v1.SettleRequest\x1a\x1a.sidecar.v1.SettleResponse\x12P\n\x0bWatchOutbox\x12\x1e.sidecar.v1.WatchOutboxRequest\x1a\x1f.sidecar.v1.WatchOutboxResponse0\x01\x12K\n\nListOutbox\x12\x1d.sidecar.v1.ListOutboxRequest\x1a\x1e.sidecar.v1.ListOutboxResponse\x12W\n\x0eWithdrawOutbox\x12!.sidecar.v1.WithdrawOutboxRequest\x1a\".sidecar.v1.WithdrawOutboxResponse\x12H\n\tListInbox\x12\x1c.sidecar.v1.ListInboxRequest\x1a\x1d.sidecar.v1.ListInboxResponse\x12]\n\x10RetryDeadLetters\x12#.sidecar.v1.RetryDeadLettersRequest\x1a$.sidecar.v1.RetryDeadLettersResponse\x12]\n\x10PurgeDeadLetters\x12#.sidecar.v1.PurgeDeadLettersRequest\x1a$.sidecar.v1.PurgeDeadLettersResponseB\xa0\x01\n\x18io.github.p2p_sidecar.v1B\x0c\x44urableProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sidecar/v1/durable.proto\x12\nsidecar.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17sidecar/v1/direct.proto\"<\n\rSettleRequest\x12+\n\x0bsettlements\x18\x01 \x03(\x0b\x32\x16.sidecar.v1.Settlement\"r\n\nSettlement\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x10\n\x06reject\x18\x03 \x01(\tH\x00\x12*\n\x05\x64\x65lay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x42\t\n\x07instead\"\x1f\n\x0eSettleResponse\x12\r\n\x05stale\x18\x01 \x03(\x04\"W\n\x12WatchOutboxRequest\x12\x13\n\x06\x63ursor\x18\x01 \x01(\x04H\x00\x88\x01\x01\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\tB\t\n\x07_cursor\"^\n\x13WatchOutboxResponse\x12\'\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.sidecar.v1.OutboxEvent\x12\x13\n\x06\x63ursor\x18\x02 \x01(\x04H\x00\x88\x01\x01\x42\t\n\x07_cursor\"\xe6\x01\n\x0bOutboxEvent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x04\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12)\n\nmessage_id\x18\x04 \x01(\x0b\x32\x15.sidecar.v1.MessageId\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12+\n\x07outcome\x18\x06 \x01(\x0e\x32\x1a.sidecar.v1.DurableOutcome\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12(\n\x04time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"]\n\x11ListOutboxRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"\x87\x01\n\x12ListOutboxResponse\x12+\n\x08messages\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.OutboxMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0etotal_messages\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\"\xe7\x01\n\rOutboxMessage\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12)\n\nmessage_id\x18\x03 \x01(\x0b\x32\x15.sidecar.v1.MessageId\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12+\n\x07\x63reated\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04held\x18\x08 \x01(\x08\":\n\x15WithdrawOutboxRequest\x12\x0f\n\x07peer_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\"+\n\x16WithdrawOutboxResponse\x12\x11\n\twithdrawn\x18\x01 \x01(\x04\"\x85\x01\n\x10ListInboxRequest\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x01 \x01(\x08\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x11\n\twith_data\x18\x04 \x01(\x08\x12\x11\n\tpage_size\x18\x05 \x01(\r\x12\x12\n\npage_token\x18\x06 \x01(\t\"\x9b\x01\n\x11ListInboxResponse\x12*\n\x08messages\x18\x01 \x03(\x0b\x32\x18.sidecar.v1.InboxMessage\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x16\n\x0etotal_messages\x18\x03 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x04 \x01(\x04\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x05 \x01(\x04\"\x81\x02\n\x0cInboxMessage\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07peer_id\x18\x02 \x01(\t\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12)\n\nmessage_id\x18\x04 \x01(\x0b\x32\x15.sidecar.v1.MessageId\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x06 \x01(\r\x12,\n\x08received\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x64\x61ta\x18\t \x01(\x0c\x12\x0e\n\x06reason\x18\n \x01(\t\"8\n\x17RetryDeadLettersRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\x10\n\x08protocol\x18\x02 \x01(\t\"+\n\x18RetryDeadLettersResponse\x12\x0f\n\x07retried\x18\x01 \x01(\x04\"8\n\x17PurgeDeadLettersRequest\x12\x0b\n\x03ids\x18\x01 \x03(\x04\x12\x10\n\x08protocol\x18\x02 \x01(\t\"*\n\x18PurgeDeadLettersResponse\x12\x0e\n\x06purged\x18\x01 \x01(\x04*\xa7\x01\n\x0e\x44urableOutcome\x12\x1f\n\x1b\x44URABLE_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x44URABLE_OUTCOME_DONE\x10\x01\x12\x1c\n\x18\x44URABLE_OUTCOME_REJECTED\x10\x02\x12\x1b\n\x17\x44URABLE_OUTCOME_EXPIRED\x10\x03\x12\x1f\n\x1b\x44URABLE_OUTCOME_DEAD_LETTER\x10\x04\x32\xd1\x04\n\x0e\x44urableService\x12?\n\x06Settle\x12\x19.sidecar.v1.SettleRequest\x1a\x1a.sidecar.v1.SettleResponse\x12P\n\x0bWatchOutbox\x12\x1e.sidecar.v1.WatchOutboxRequest\x1a\x1f.sidecar.v1.WatchOutboxResponse0\x01\x12K\n\nListOutbox\x12\x1d.sidecar.v1.ListOutboxRequest\x1a\x1e.sidecar.v1.ListOutboxResponse\x12W\n\x0eWithdrawOutbox\x12!.sidecar.v1.WithdrawOutboxRequest\x1a\".sidecar.v1.WithdrawOutboxResponse\x12H\n\tListInbox\x12\x1c.sidecar.v1.ListInboxRequest\x1a\x1d.sidecar.v1.ListInboxResponse\x12]\n\x10RetryDeadLetters\x12#.sidecar.v1.RetryDeadLettersRequest\x1a$.sidecar.v1.RetryDeadLettersResponse\x12]\n\x10PurgeDeadLetters\x12#.sidecar.v1.PurgeDeadLettersRequest\x1a$.sidecar.v1.PurgeDeadLettersResponseB\xa0\x01\n\x18io.github.p2p_sidecar.v1B\x0c\x44urableProtoP\x01Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\xaa\x02\nSidecar.V1\xca\x02\nSidecar\\V1\xe2\x02\x16Sidecar\\V1\\GPBMetadata\xea\x02\x0bSidecar::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecar_client.v1.durable_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\030io.github.p2p_sidecar.v1B\014DurableProtoP\001Z3github.com/p2p-sidecar/sidecar/clients/go/sidecarv1\252\002\nSidecar.V1\312\002\nSidecar\\V1\342\002\026Sidecar\\V1\\GPBMetadata\352\002\013Sidecar::V1'
-  _globals['_DURABLEOUTCOME']._serialized_start=2059
-  _globals['_DURABLEOUTCOME']._serialized_end=2226
+  _globals['_DURABLEOUTCOME']._serialized_start=2091
+  _globals['_DURABLEOUTCOME']._serialized_end=2258
   _globals['_SETTLEREQUEST']._serialized_start=130
   _globals['_SETTLEREQUEST']._serialized_end=190
   _globals['_SETTLEMENT']._serialized_start=192
@@ -46,33 +46,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHOUTBOXREQUEST']._serialized_start=341
   _globals['_WATCHOUTBOXREQUEST']._serialized_end=428
   _globals['_WATCHOUTBOXRESPONSE']._serialized_start=430
-  _globals['_WATCHOUTBOXRESPONSE']._serialized_end=492
-  _globals['_OUTBOXEVENT']._serialized_start=495
-  _globals['_OUTBOXEVENT']._serialized_end=725
-  _globals['_LISTOUTBOXREQUEST']._serialized_start=727
-  _globals['_LISTOUTBOXREQUEST']._serialized_end=820
-  _globals['_LISTOUTBOXRESPONSE']._serialized_start=823
-  _globals['_LISTOUTBOXRESPONSE']._serialized_end=958
-  _globals['_OUTBOXMESSAGE']._serialized_start=961
-  _globals['_OUTBOXMESSAGE']._serialized_end=1192
-  _globals['_WITHDRAWOUTBOXREQUEST']._serialized_start=1194
-  _globals['_WITHDRAWOUTBOXREQUEST']._serialized_end=1252
-  _globals['_WITHDRAWOUTBOXRESPONSE']._serialized_start=1254
-  _globals['_WITHDRAWOUTBOXRESPONSE']._serialized_end=1297
-  _globals['_LISTINBOXREQUEST']._serialized_start=1300
-  _globals['_LISTINBOXREQUEST']._serialized_end=1433
-  _globals['_LISTINBOXRESPONSE']._serialized_start=1436
-  _globals['_LISTINBOXRESPONSE']._serialized_end=1591
-  _globals['_INBOXMESSAGE']._serialized_start=1594
-  _globals['_INBOXMESSAGE']._serialized_end=1851
-  _globals['_RETRYDEADLETTERSREQUEST']._serialized_start=1853
-  _globals['_RETRYDEADLETTERSREQUEST']._serialized_end=1909
-  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_start=1911
-  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_end=1954
-  _globals['_PURGEDEADLETTERSREQUEST']._serialized_start=1956
-  _globals['_PURGEDEADLETTERSREQUEST']._serialized_end=2012
-  _globals['_PURGEDEADLETTERSRESPONSE']._serialized_start=2014
-  _globals['_PURGEDEADLETTERSRESPONSE']._serialized_end=2056
-  _globals['_DURABLESERVICE']._serialized_start=2229
-  _globals['_DURABLESERVICE']._serialized_end=2822
+  _globals['_WATCHOUTBOXRESPONSE']._serialized_end=524
+  _globals['_OUTBOXEVENT']._serialized_start=527
+  _globals['_OUTBOXEVENT']._serialized_end=757
+  _globals['_LISTOUTBOXREQUEST']._serialized_start=759
+  _globals['_LISTOUTBOXREQUEST']._serialized_end=852
+  _globals['_LISTOUTBOXRESPONSE']._serialized_start=855
+  _globals['_LISTOUTBOXRESPONSE']._serialized_end=990
+  _globals['_OUTBOXMESSAGE']._serialized_start=993
+  _globals['_OUTBOXMESSAGE']._serialized_end=1224
+  _globals['_WITHDRAWOUTBOXREQUEST']._serialized_start=1226
+  _globals['_WITHDRAWOUTBOXREQUEST']._serialized_end=1284
+  _globals['_WITHDRAWOUTBOXRESPONSE']._serialized_start=1286
+  _globals['_WITHDRAWOUTBOXRESPONSE']._serialized_end=1329
+  _globals['_LISTINBOXREQUEST']._serialized_start=1332
+  _globals['_LISTINBOXREQUEST']._serialized_end=1465
+  _globals['_LISTINBOXRESPONSE']._serialized_start=1468
+  _globals['_LISTINBOXRESPONSE']._serialized_end=1623
+  _globals['_INBOXMESSAGE']._serialized_start=1626
+  _globals['_INBOXMESSAGE']._serialized_end=1883
+  _globals['_RETRYDEADLETTERSREQUEST']._serialized_start=1885
+  _globals['_RETRYDEADLETTERSREQUEST']._serialized_end=1941
+  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_start=1943
+  _globals['_RETRYDEADLETTERSRESPONSE']._serialized_end=1986
+  _globals['_PURGEDEADLETTERSREQUEST']._serialized_start=1988
+  _globals['_PURGEDEADLETTERSREQUEST']._serialized_end=2044
+  _globals['_PURGEDEADLETTERSRESPONSE']._serialized_start=2046
+  _globals['_PURGEDEADLETTERSRESPONSE']._serialized_end=2088
+  _globals['_DURABLESERVICE']._serialized_start=2261
+  _globals['_DURABLESERVICE']._serialized_end=2854
 # @@protoc_insertion_point(module_scope)

@@ -174,11 +174,14 @@ Global___WatchOutboxRequest: _TypeAlias = WatchOutboxRequest  # noqa: Y015
 
 @_typing.final
 class WatchOutboxResponse(_message.Message):
-    """Some outcomes, in the order in which they became known."""
+    """Some outcomes, in the order in which they became known. The first response comes at once and has none."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    cursor: _builtins.int
+    """In the first response: where the watch begins. Who loses the call before there was an outcome resumes from it."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutboxEvent]:
         """The outcomes."""
@@ -187,12 +190,15 @@ class WatchOutboxResponse(_message.Message):
         self,
         *,
         events: _abc.Iterable[Global___OutboxEvent] | None = ...,
+        cursor: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cursor", b"_cursor", "cursor", b"cursor", "events", b"events"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cursor: _TypeAlias = _typing.Literal["cursor"]  # noqa: Y015
+    _WhichOneofArgType__cursor: _TypeAlias = _typing.Literal["_cursor", b"_cursor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cursor) -> _WhichOneofReturnType__cursor | None: ...
 
 Global___WatchOutboxResponse: _TypeAlias = WatchOutboxResponse  # noqa: Y015
 

@@ -69,10 +69,12 @@ export interface WatchOutboxRequest {
   protocol: string;
 }
 
-/** Some outcomes, in the order in which they became known. */
+/** Some outcomes, in the order in which they became known. The first response comes at once and has none. */
 export interface WatchOutboxResponse {
   /** The outcomes. */
   events: OutboxEvent[];
+  /** In the first response: where the watch begins. Who loses the call before there was an outcome resumes from it. */
+  cursor?: bigint | undefined;
 }
 
 /** What became of one message. */
@@ -567,13 +569,19 @@ export const WatchOutboxRequest: MessageFns<WatchOutboxRequest> = {
 };
 
 function createBaseWatchOutboxResponse(): WatchOutboxResponse {
-  return { events: [] };
+  return { events: [], cursor: undefined };
 }
 
 export const WatchOutboxResponse: MessageFns<WatchOutboxResponse> = {
   encode(message: WatchOutboxResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.events) {
       OutboxEvent.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.cursor !== undefined) {
+      if (BigInt.asUintN(64, message.cursor) !== message.cursor) {
+        throw new globalThis.Error("value provided for field message.cursor of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.cursor);
     }
     return writer;
   },
@@ -599,6 +607,14 @@ export const WatchOutboxResponse: MessageFns<WatchOutboxResponse> = {
             message.events.push(OutboxEvent.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.cursor = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -617,6 +633,7 @@ export const WatchOutboxResponse: MessageFns<WatchOutboxResponse> = {
   fromPartial<I extends Exact<DeepPartial<WatchOutboxResponse>, I>>(object: I): WatchOutboxResponse {
     const message = createBaseWatchOutboxResponse();
     message.events = object.events?.map((e) => OutboxEvent.fromPartial(e)) || [];
+    message.cursor = (object.cursor !== undefined && object.cursor !== null) ? BigInt(object.cursor) : undefined;
     return message;
   },
 };
