@@ -35,6 +35,7 @@ SidecarError
     ├── FrameTooLarge           a frame over its limit
     ├── HandshakeError          security or negotiation failed
     │   ├── WrongPrivateNetwork the remote does not have the key of our private network
+    │   ├── SimultaneousOpen    both sides opened the connection at one moment, so nobody answers
     │   └── HandshakeTimeout    the remote did not finish the handshake in time
     ├── KeepAliveTimeout        the remote stopped answering
     └── WriteStalled            the remote stopped reading
@@ -192,6 +193,10 @@ class HandshakeError(ProtocolError):
 
 class WrongPrivateNetwork(HandshakeError):
     """The remote does not seem to have the key of this node's private network."""
+
+
+class SimultaneousOpen(HandshakeError):
+    """Both sides opened the connection at one moment: each began the handshake, and nobody answers it."""
 
 
 class HandshakeTimeout(HandshakeError):

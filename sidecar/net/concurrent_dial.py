@@ -86,12 +86,15 @@ class ConcurrentDial:
 class Attempt:
     """A connection attempt: one endpoint tried by a dial."""
 
-    __slots__ = ("answered", "dial", "outcome", "target")
+    __slots__ = ("answered", "dial", "other_port", "outcome", "target")
 
-    def __init__(self, dial: ConcurrentDial, target: Target, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin before its socket is opened."""
+    def __init__(
+        self, dial: ConcurrentDial, target: Target, loop: asyncio.AbstractEventLoop, *, other_port: bool = False
+    ) -> None:
+        """Begin before its socket is opened. `other_port`: from any but those that this node listens at."""
         self.dial = dial
         self.target = target
+        self.other_port = other_port
         self.answered: PeerId | None = None
         """Who has finished the handshake."""
         self.outcome: asyncio.Future[SidecarError | None] = loop.create_future()

@@ -12,6 +12,7 @@ from ..core.errors import (
     Closed,
     DialBackoff,
     DialTimeout,
+    HandshakeError,
     InvalidArgument,
     NotSupported,
     PeerBanned,
@@ -19,6 +20,7 @@ from ..core.errors import (
     ResourceExhausted,
     SelfDial,
     SidecarError,
+    SimultaneousOpen,
     Unreachable,
     WrongPeer,
 )
@@ -299,9 +301,9 @@ class Dialer:
                 del self._strangers[endpoint]
                 done.set_result(None)
 
-    async def _try(self, dial: ConcurrentDial, target: Target) -> None:
+    async def _try(self, dial: ConcurrentDial, target: Target, *, other_port: bool = False) -> None:
         loop = asyncio.get_running_loop()
-        attempt = Attempt(dial, target, loop)
+        attempt = Attempt(dial, target, loop, other_port=other_port)
         connection: Abortable | None = None
         error: SidecarError | None = Closed("another address answered first")
         # Behind a relay the way there may have to be dialled first: for this the whole dial has time.
@@ -325,6 +327,14 @@ class Dialer:
                 self._history.succeeded(target, monotonic(), attempt.answered)
             elif error is not None and connection is not None:
                 connection.abort(error)
+        if isinstance(error, SimultaneousOpen):
+            if (
+                not other_port and not dial.over
+            ):  # two dials from ports listened at have met on their way: from another, they cannot
+                log.debug("dial %d: %s: %s; once more, from another port", dial.number, target.address, error)
+                await self._try(dial, target, other_port=True)
+                return
+            error = HandshakeError(f"the remote begins the handshake, though it was dialled: {error}")
         if error is not None:
             log.debug("dial %d: %s: %s", dial.number, target.address, error)
             # Where a hole was is no place to come back to.

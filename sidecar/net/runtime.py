@@ -412,7 +412,7 @@ class Runtime(ConnectionHost):
         request = attempt.dial.request
         punch = request.punch is not None
         # Who asks whether strangers come in is not to be dialled from a port to which it has opened its NAT itself.
-        if punch or (self.config.dial_from_listener and not request.apart):
+        if not attempt.other_port and (punch or (self.config.dial_from_listener and not request.apart)):
             with self._punching(attempt):
                 connected = await self._connect_from_listener(attempt, punch)
             if connected is not None:

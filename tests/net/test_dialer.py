@@ -1,18 +1,22 @@
 """Dials: which address wins, how failures are told, and what is bounded."""
 
 import asyncio
+import contextlib
 import random
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
 
 from sidecar.core import events
+from sidecar.core.channel import Channel, ChannelLimits
 from sidecar.core.errors import (
     Closed,
     DialBackoff,
     DialTimeout,
+    HandshakeError,
     InvalidArgument,
     NoAddresses,
     NotSupported,
@@ -486,3 +490,75 @@ async def test_failures_of_our_own(error: Exception, caplog: pytest.LogCaptureFi
         await fake.dialer._tasks[number]
         assert type(fake.failures[number]) is not DialBackoff  # the address is not to blame
     assert ("internal error" in caplog.text) == isinstance(error, ValueError)
+
+
+def _opens(writer: asyncio.StreamWriter) -> None:
+    """Say what a dialler says first."""
+    channel = Channel(
+        Identity(bytes([79]) * 32),
+        dialer=True,
+        expected_peer=None,
+        limits=ChannelLimits(),
+        pull=lambda stream, limit: (),
+        accepts=lambda protocol: False,
+        ephemeral=bytes([80]) * 32,
+        now=0.0,
+    )
+    writer.writelines(channel.data_to_send(4096))
+
+
+@asynccontextmanager
+async def crossing_address(times: int, then: Host | None) -> AsyncIterator[tuple[Multiaddr, list[tuple[str, int]]]]:
+    """Where so many dials meet one of the other side, and later ones lead to a host; and from where they came."""
+    came: list[tuple[str, int]] = []
+    relays: list[asyncio.Task[None]] = []
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter | None) -> None:
+        with contextlib.suppress(ConnectionResetError):
+            while data := await reader.read(65536):
+                if writer is not None:
+                    writer.write(data)
+        if writer is not None:
+            writer.close()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(writer.get_extra_info("peername"))
+        if len(came) <= times or then is None:
+            _opens(writer)
+            await carry(reader, None)
+            writer.close()
+            return
+        endpoint = then.addresses[0].endpoint()
+        assert endpoint is not None
+        onward, back = await asyncio.open_connection(endpoint.host, endpoint.port)
+        relays.extend(asyncio.ensure_future(carry(*pair)) for pair in ((reader, back), (onward, writer)))
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield Multiaddr.tcp(*server.sockets[0].getsockname()), came
+    await asyncio.gather(*relays)
+
+
+@one_loop
+async def test_two_dials_that_cross_are_made_up_for_from_another_port_at_once() -> None:
+    config = NetConfig(dial_from_listener=True)
+    async with hosts(2, config) as (one, two), crossing_address(1, two) as (address, came):
+        number = one.dial([address], two.peer)
+        opened = await one.node.saw(events.ConnectionOpened)
+        assert (opened.dial, opened.remote, opened.failed) == (number, address, ())
+        await one.runtime.close(1)
+        await two.runtime.close(1)
+    listened = one.addresses[0].endpoint()
+    assert listened is not None
+    if sys.platform == "linux":  # elsewhere ports are not dialled from while they are listened at
+        assert came[0][1] == listened.port
+    assert came[1][1] != listened.port
+    assert one.runtime.statistics().handshakes["SimultaneousOpen"] == 1
+
+
+@one_loop
+async def test_who_is_dialled_and_always_begins_is_dialled_twice_at_most() -> None:
+    async with hosts(1, NetConfig(dial_from_listener=True)) as (one,), crossing_address(9, None) as (address, came):
+        error = await one.dial_failed(one.dial([address], OTHER))
+        assert type(error) is HandshakeError
+        assert len(came) == 2

@@ -2,7 +2,7 @@
 
 import hmac
 
-from ..errors import FrameTooLarge, HandshakeError, InvalidArgument, ProtocolError, WrongPeer
+from ..errors import FrameTooLarge, HandshakeError, InvalidArgument, ProtocolError, SimultaneousOpen, WrongPeer
 from ..identity import Identity, PublicKey
 from ..types import PeerId
 from .messages import HandshakePayload, decode_payload, encode_payload
@@ -13,6 +13,7 @@ MAX_PLAINTEXT = MAX_MESSAGE - TAG
 MAX_HANDSHAKE_MESSAGE = 8192  # a guess: an RSA-8192 identity makes 2.2 KiB
 _SIGNED_PREFIX = b"noise-libp2p-static-key:"
 _ENTROPY = 32
+_OPENING = 32  # bytes of an initiator's first message, an ephemeral key alone; an answer to it has 96 at least
 _NOTHING = memoryview(b"")
 
 Buffer = bytes | bytearray | memoryview
@@ -105,7 +106,17 @@ class SecureHandshake:
     is verified.
     """
 
-    __slots__ = ("_expected", "_identity", "_noise", "_ours", "_static", "muxers", "peer_id", "public_key")
+    __slots__ = (
+        "_expected",
+        "_identity",
+        "_initiator",
+        "_noise",
+        "_ours",
+        "_static",
+        "muxers",
+        "peer_id",
+        "public_key",
+    )
 
     def __init__(
         self, identity: Identity, *, initiator: bool, expected: PeerId | None, muxers: tuple[str, ...], entropy: bytes
@@ -118,6 +129,7 @@ class SecureHandshake:
         if len(entropy) != _ENTROPY:
             raise InvalidArgument(f"a handshake needs {_ENTROPY} bytes of entropy, not {len(entropy)}")
         self._identity, self._expected, self._ours = identity, expected, muxers
+        self._initiator = initiator
         self._static = KeyPair(hmac.digest(entropy, b"static", "sha256"))
         ephemeral = KeyPair(hmac.digest(entropy, b"ephemeral", "sha256"))
         self._noise = XXHandshake(initiator=initiator, static=self._static, ephemeral=ephemeral)
@@ -132,8 +144,10 @@ class SecureHandshake:
     def receive(self, message: bytes) -> bytes:
         """Take the remote's next message and give the answer, empty when there is none.
 
-        Raises HandshakeError, WrongPeer.
+        Raises HandshakeError, WrongPeer, and SimultaneousOpen where the remote begins as well.
         """
+        if self._initiator and len(message) == _OPENING:
+            raise SimultaneousOpen("both sides opened the connection at one moment: each began the handshake")
         payload = self._noise.read_message(message)
         if self._noise.remote_static:
             self._verify(decode_payload(payload))

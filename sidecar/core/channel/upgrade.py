@@ -44,7 +44,8 @@ class Upgrade:
     def receive(self, data: secure.Buffer, events: list[ChannelEvent]) -> None:
         """Take bytes in up to the end of the upgrade; what is behind it stays in `frames`.
 
-        Raises HandshakeError, WrongPeer, FrameTooLarge, and NotSupported when the two have no protocol in common.
+        Raises HandshakeError (SimultaneousOpen where both sides are the dialer), WrongPeer, FrameTooLarge, and
+        NotSupported when the two have no protocol in common.
         """
         if self._security.protocol is None:
             if answer := self._security.receive(data):

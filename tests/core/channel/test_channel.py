@@ -33,6 +33,7 @@ from sidecar.core.errors import (
     NotSupported,
     ProtocolError,
     SidecarError,
+    SimultaneousOpen,
     WrongPeer,
 )
 from sidecar.core.errors import StreamReset as ResetError
@@ -138,6 +139,13 @@ def test_garbage_instead_of_a_handshake(bytes_in: bytes, error: type[SidecarErro
     end.channel.data_to_send(65536)
     assert end.channel.finished
     assert end.channel.next_deadline() is None
+
+
+def test_two_dialers_find_out_that_nobody_answers() -> None:
+    pair = Pair(End(1, dialer=True), End(2, dialer=True))
+    for end in (pair.dialer, pair.listener):
+        assert type(end.failure) is SimultaneousOpen
+        assert end.channel.finished
 
 
 def test_a_listener_without_noise_is_not_supported() -> None:
