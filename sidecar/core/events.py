@@ -230,7 +230,29 @@ class CircuitCut(NamedTuple):
     stream: int
 
 
-CircuitInput = CircuitWanted | CircuitUnwanted | CircuitWritten | CircuitRead | CircuitFinished | CircuitCut
+class CircuitSecured(NamedTuple):
+    """The connection over a circuit has its handshake behind it: who was asked for is at the far end."""
+
+    stream: int
+
+
+class CircuitOver(NamedTuple):
+    """The connection over a circuit has ended, open or not yet; `error`: why, None where it did in order."""
+
+    stream: int
+    error: SidecarError | None
+
+
+CircuitInput = (
+    CircuitWanted
+    | CircuitUnwanted
+    | CircuitWritten
+    | CircuitRead
+    | CircuitFinished
+    | CircuitCut
+    | CircuitSecured
+    | CircuitOver
+)
 
 TransportInput = (
     CircuitInput

@@ -563,6 +563,8 @@ class Runtime(ConnectionHost):
         number, direction = connection.number, connection.direction
         failed = tuple(attempt.dial.in_vain) if attempt else ()
         opened = events.ConnectionOpened(number, peer, public_key, direction, remote, local, dial, limited, failed)
+        if connection.circuit is not None:
+            self.feed(events.CircuitSecured(connection.circuit.stream))
         return self.receive(opened, now)
 
     @override
@@ -575,11 +577,17 @@ class Runtime(ConnectionHost):
             log.debug("%r: closed: %s", connection, error or "in order")
         else:
             log.warning("%r: closed: %s", connection, error)
+        self._circuit_over(connection, error)
         self.receive(events.ConnectionClosed(connection.number, error), monotonic())
+
+    def _circuit_over(self, connection: Connection, error: SidecarError | None) -> None:
+        if connection.circuit is not None:
+            self.feed(events.CircuitOver(connection.circuit.stream, error))
 
     @override
     def upgrade_failed(self, connection: Connection, error: SidecarError | None) -> None:
         self._counters.handshakes[_name(error)] += 1
+        self._circuit_over(connection, error)
         if connection.attempt is not None:
             connection.attempt.fail(error or Closed("closed during the handshake"))
             return

@@ -10,7 +10,7 @@ from ..api.statistics import BackendStatistics
 from ..core.events import Standing
 from ..core.gossip.events import MISBEHAVIOUR
 from ..core.node.statistics import CIRCUIT_ENDS, CIRCUIT_REFUSALS, PUNCH_FAILURES, NodeStatistics
-from ..core.relay import RelayStatus
+from ..core.relay import CircuitFault, RelayStatus
 from ..net.statistics import NetStatistics, snaked
 
 
@@ -553,6 +553,15 @@ FAMILIES: tuple[Family, ...] = (
         "reason",
         "Connections through relays that this node asked for in vain, by the error.",
         ("refused",),
+    ),
+    Family(
+        lambda c: c.node.circuits.faults,
+        "sidecar_circuits_faulty",
+        True,
+        "fault",
+        "Connections through relays that this node asked for and that came to nothing: another peer was there, nothing "
+        "came, or no sense, or they were cut within seconds. They count against the relay.",
+        tuple(CircuitFault),
     ),
     Family(
         lambda c: c.node.circuits.refused,

@@ -127,6 +127,7 @@ class Circuit:
         assert key is not None, "with the key"
         opened = self._opened
         direction = Direction.OUTBOUND if self.outbound else Direction.INBOUND
+        self.peer.feed(events.CircuitSecured(opened.stream))
         self.peer.feed(
             events.ConnectionOpened(
                 self.number, who, key, direction, opened.remote, opened.local, self._dial, opened.limited
@@ -147,6 +148,7 @@ class Circuit:
         self._over = True
         self.peer.carried.pop(self.number, None)
         self.peer.circuits.pop(self._opened.stream, None)
+        self.peer.feed(events.CircuitOver(self._opened.stream, error))
         if self._ready:
             self.peer.feed(events.ConnectionClosed(self.number, error))
         elif self._dial is not None:

@@ -12,11 +12,13 @@ from dataclasses import replace
 import pytest
 
 from sidecar.core import events, gossip, streams
-from sidecar.core.errors import AddressInUse, Refused
+from sidecar.core.errors import AddressInUse, Refused, SidecarError
 from sidecar.core.gate import Ban, Gate
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import Node, NodeConfig
+from sidecar.core.node.relay_server import _Half
+from sidecar.core.node.switch import Stream
 from sidecar.core.parameters import RelayConfig
 from sidecar.core.types import Direction
 from sidecar.net.config import NetConfig
@@ -193,6 +195,29 @@ async def test_a_circuit_ends_with_its_carrier() -> None:
         )
         assert isinstance(lost, events.PeerChanged)
         assert lost.view.peer == peers.hidden.identity.peer_id
+
+
+@one_loop
+@pytest.mark.parametrize("fault", ["garbled", "dropped"])
+async def test_a_circuit_that_comes_to_nothing_counts_against_its_relay(fault: str) -> None:
+    async with three() as peers:
+        server = peers.relay.node._services.relay_server
+
+        def forward(stream: Stream, half: _Half, data: bytes, now: float) -> None:
+            if half.other is not half.circuit.stream:
+                honest(stream, half, data, now)  # to the target: all is well
+            elif fault == "garbled":
+                honest(stream, half, bytes(len(data)), now)
+            else:
+                server._cut(half.circuit, "time")
+
+        honest = server._forward
+        server._forward = forward  # type: ignore[method-assign]
+        assert isinstance(await peers.connect(), SidecarError)
+        assert peers.seeker.node.statistics().circuits.faults == {fault: 1}
+        known = peers.seeker.node._services.relay_client._standings.known(peers.relay.identity.peer_id)
+        assert known is not None
+        assert known.points(time.monotonic()) < 0
 
 
 @one_loop

@@ -1,10 +1,16 @@
-"""Which addresses of a peer are dialled: private ones only where both sides can mean the same network."""
+"""Which addresses of a peer are dialled.
+
+Private ones only where both sides can mean the same network, and none through a relay that does wrong while there is
+another one.
+"""
 
 from collections.abc import Iterator
 
 from ..multiaddr import Multiaddr
 from ..networks import Network, Scope, local_network
 from ..peers import BookEntry, KnownAddress, Origin
+from ..relay import RelayStandings
+from ..types import PeerId
 from .switch import Switch
 
 # These say what is true here: who runs this node, its app, and the link that it is on.
@@ -18,22 +24,38 @@ class DialChoice:
     it, or where this node has an address or a connection in the same private range: then it may be the same network.
     """
 
-    __slots__ = ("_switch", "left_out")
+    __slots__ = ("_relays", "_switch", "left_out")
 
-    def __init__(self, switch: Switch) -> None:
+    def __init__(self, switch: Switch, relays: RelayStandings) -> None:
         self._switch = switch
+        self._relays = relays
         self.left_out = 0
         """Addresses not dialled, counted since the start."""
 
-    def choose(self, entry: BookEntry) -> tuple[KnownAddress, ...]:
+    def choose(self, peer: PeerId, entry: BookEntry, now: float) -> tuple[KnownAddress, ...]:
         """The addresses of a peer that may be dialled, in the order in which to try them."""
-        known = entry.known()
+        known = self._by_good_relays(peer, entry.known(), now)
         if not any(_is_private(note) for note in known):
             return known
         here = dict.fromkeys(self._networks())
         chosen = tuple(note for note in known if not _is_private(note) or local_network(note.address.ip or "") in here)
         self.left_out += len(known) - len(chosen)
         return chosen
+
+    def _by_good_relays(self, peer: PeerId, known: tuple[KnownAddress, ...], now: float) -> tuple[KnownAddress, ...]:
+        """Leave out what is behind relays that did wrong, to others or to this peer of late, unless all of it is."""
+        if not len(self._relays):
+            return known
+        bad = [note for note in known if note.origin not in _OF_HERE and self._does_wrong(note, peer, now)]
+        if not bad or len(bad) == sum(note.address.is_relayed for note in known):
+            return known
+        self.left_out += len(bad)
+        return tuple(note for note in known if note not in bad)
+
+    def _does_wrong(self, note: KnownAddress, peer: PeerId, now: float) -> bool:
+        relay = note.address.relay
+        standing = self._relays.known(relay.peer_id) if relay is not None and relay.peer_id is not None else None
+        return standing is not None and (standing.blamed(peer, now) or not standing.trusted(now))
 
     def _networks(self) -> Iterator[Network]:
         """The private ranges that this node is in, or that lead somewhere."""

@@ -21,6 +21,7 @@ from ..networks import Scope
 from ..override import override
 from ..parameters import NodeConfig
 from ..peers import BookEntry, Origin
+from ..relay import RelayStandings
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged
 from .dial_budget import DialBudget
@@ -88,10 +89,11 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         routing: Callable[[], PeerRouting],
         score: Callable[[PeerId], events.ScoreView | None],
         services: Sequence[Service[Any]],
+        relays: RelayStandings,
     ) -> None:
         """`routing` gives who finds peers, which itself dials; `services` are told of peers, in this order.
 
-        `score`: what is thought of a peer in gossip.
+        `score`: what is thought of a peer in gossip. `relays`: and of relays.
         """
         self._switch = switch
         self._gate = gate
@@ -114,7 +116,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self.entrances = Entrances(switch, self._knock)
         self._budget = DialBudget(switch.config.exempt_networks)
         self._outbound = OutboundChoice(switch)
-        self._choice = DialChoice(switch)
+        self._choice = DialChoice(switch, relays)
         self.last_error: SidecarError | None = None  # of the last dial that failed, for readiness
 
     @override
@@ -248,7 +250,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         if entry is None or not (entry.addresses or entry.given):
             self._search_or_fail(peer, NoAddresses(f"no address of {peer} is known"), now)
             return
-        known = self._choice.choose(entry)
+        known = self._choice.choose(peer, entry, now)
         if not known:
             switch.book.failed(peer, now, switch.config.redial_base, switch.config.redial_limit)
             elsewhere = f"{entry.addresses[0]} is an address of a private network that this node is not in"

@@ -20,6 +20,7 @@ from ..relay import (
     Hop,
     HopType,
     RelayStanding,
+    RelayStandings,
     RelayStatus,
     Reservation,
     check_voucher,
@@ -56,7 +57,6 @@ class _Relay:
         "granted_at",
         "peer",
         "retry_at",
-        "standing",
         "until",
     )
 
@@ -67,7 +67,6 @@ class _Relay:
         self.announced: tuple[Multiaddr, ...] = ()
         self.until: float | None = None  # monotonic seconds; None: no place
         self.granted_at = 0.0  # or renewed
-        self.standing = RelayStanding()
         self.asking = False
         self.failures = 0  # in a row
         self.retry_at = 0.0
@@ -98,6 +97,7 @@ class RelayClient(SimpleHandler, Service[Never]):
         dialling: Dialling,
         identify: IdentifyService,
         kademlia: KademliaService,
+        standings: RelayStandings,
         epoch: float,
         unreachable: Callable[[], bool],
     ) -> None:
@@ -109,6 +109,7 @@ class RelayClient(SimpleHandler, Service[Never]):
         self._dialling = dialling
         self._identify = identify
         self._kademlia = kademlia
+        self._standings = standings
         self._epoch = epoch
         self._unreachable = unreachable
         self._config = switch.config.relay
@@ -153,6 +154,7 @@ class RelayClient(SimpleHandler, Service[Never]):
     @override
     def upkeep(self, now: float) -> None:
         """Ask those of which a place is wanted, and look for more where there are too few."""
+        self._leave_bad_ones(now)
         if self._finds:
             self._look_around(now)
         else:
@@ -169,6 +171,14 @@ class RelayClient(SimpleHandler, Service[Never]):
             if self._lacks() > 0 and peer.id not in self._relays and _is_relay(peer):
                 self._candidate(peer.id, (), now)
 
+    def _leave_bad_ones(self, now: float) -> None:
+        """A relay that does wrong is no good place to be found at; who configured it knows better."""
+        for relay in self._relays.values():
+            if not relay.configured and relay.until is not None and not self._of(relay, now).trusted(now):
+                text = "the place with this relay is given up: circuits that it gave came to nothing"
+                self._switch.note(LogLevel.WARNING, relay.peer, text)
+                self._free(relay, now)
+
     def _give_back(self, now: float) -> None:
         """Others reach this node again: the places that were looked for are not needed any more."""
         for relay in self._relays.values():
@@ -176,10 +186,13 @@ class RelayClient(SimpleHandler, Service[Never]):
                 self._switch.note(LogLevel.INFO, relay.peer, "the place with this relay is given up: it is not needed")
                 self._free(relay, now)
 
+    def _of(self, relay: _Relay, now: float) -> RelayStanding:
+        return self._standings.of(relay.peer, now)
+
     def _order(self, relay: _Relay, now: float) -> tuple[bool, float]:
         """Those of the configuration, then the others, the best first."""
         present = self._switch.peers.get(relay.peer)
-        return not relay.configured, -relay.standing.worth(now, present.latency if present is not None else None)
+        return not relay.configured, -self._of(relay, now).worth(now, present.latency if present is not None else None)
 
     def _lacks(self) -> int:
         """How many more places with relays of the mesh are wanted: those asked for count as held."""
@@ -189,14 +202,16 @@ class RelayClient(SimpleHandler, Service[Never]):
     def _is_time(self, relay: _Relay, now: float) -> bool:
         """Whether to ask the relay for a place now."""
         idle = relay.until is None and not relay.asking and relay.retry_at <= now
-        return idle and (relay.configured or (self._lacks() > 0 and relay.standing.trusted(now)))
+        return idle and (relay.configured or (self._lacks() > 0 and self._of(relay, now).trusted(now)))
 
     @override
     def peer_ready(self, peer: Peer, now: float) -> None:
         relay = self._relays.get(peer.id)
         if relay is None and self._finds and _is_relay(peer):
             relay = self._candidate(peer.id, (), now)
-        if relay is not None and self._is_time(relay, now) and (relay.configured or relay.standing.points(now) >= 0):
+        if relay is None or not self._is_time(relay, now):
+            return
+        if relay.configured or self._of(relay, now).points(now) >= 0:
             self._seek(relay, now)  # one that has done badly waits whether there is a better one
 
     peer_updated = peer_ready
@@ -209,8 +224,8 @@ class RelayClient(SimpleHandler, Service[Never]):
             if len(self._relays) >= self._config.max_candidates + len(self._config.relays):
                 # The one that did worst goes, unless all did better than one of which nothing is known.
                 idle = [one for one in self._relays.values() if self._idle(one)]
-                worst = min(idle, key=lambda one: one.standing.points(now), default=None)
-                if worst is None or worst.standing.points(now) > 0:
+                worst = min(idle, key=lambda one: self._of(one, now).points(now), default=None)
+                if worst is None or self._of(worst, now).points(now) > 0:
                     return None
                 del self._relays[worst.peer]
             relay = self._relays[peer] = _Relay(peer, False)
@@ -274,9 +289,9 @@ class RelayClient(SimpleHandler, Service[Never]):
         config = self._switch.config
         lied, refused = isinstance(error, ProtocolError), isinstance(error, Refused | ProtocolError)
         if lied:
-            relay.standing.lied(now)
+            self._of(relay, now).lied(now)
         else:
-            relay.standing.add(REFUSED if refused else SILENT, now)
+            self._of(relay, now).add(REFUSED if refused else SILENT, now)
         base = self._config.refused_pause if refused else config.redial_base
         limit = _LONGEST_PAUSE if refused else config.redial_limit
         pause = min(limit, base * 2 ** min(relay.failures - 1, 16))
@@ -307,7 +322,7 @@ class RelayClient(SimpleHandler, Service[Never]):
         if relay.until is None:
             self._switch.keep(relay.peer, True)
             self._switch.note(LogLevel.INFO, relay.peer, "this node can be reached through this relay")
-        relay.standing.add(GRANTED, now)
+        self._of(relay, now).add(GRANTED, now)
         self._count_time(relay, now)
         relay.granted_at = now
         relay.until = now + min(max(left, _SHORTEST), _LONGEST)
@@ -347,7 +362,7 @@ class RelayClient(SimpleHandler, Service[Never]):
             relay.deadline = None
         if relay.until is not None:
             self.lost += 1
-            relay.standing.add(LOST, now)
+            self._of(relay, now).add(LOST, now)
             self._free(relay, now)
 
     def _free(self, relay: _Relay, now: float) -> None:
@@ -363,7 +378,7 @@ class RelayClient(SimpleHandler, Service[Never]):
     def _count_time(self, relay: _Relay, now: float) -> None:
         """That a place was held, since it was last given."""
         if relay.until is not None:
-            relay.standing.add(KEPT * (now - relay.granted_at) / 3600, now)
+            self._of(relay, now).add(KEPT * (now - relay.granted_at) / 3600, now)
 
     def _announce(self, relay: _Relay, addresses: tuple[Multiaddr, ...], now: float) -> None:
         if addresses == relay.announced:
@@ -381,7 +396,7 @@ class RelayClient(SimpleHandler, Service[Never]):
         if connection.direction is Direction.INBOUND and through is not None and through.peer_id is not None:
             relay = self._relays.get(through.peer_id)
             if relay is not None:
-                relay.standing.add(CARRIED, now)
+                self._of(relay, now).add(CARRIED, now)
 
     @override
     def opened(self, stream: Stream, now: float) -> None:

@@ -11,6 +11,7 @@ from ..gossip import Verify
 from ..identity import Identity
 from ..parameters import NodeConfig
 from ..records import OpenRecord
+from ..relay import RelayStandings
 from ..types import PeerId
 from .circuits import Circuits
 from .connection_manager import ConnectionManager
@@ -63,7 +64,8 @@ class Services:
         self.workload = workload = Workload(config.work, turn, table, config.exempt_networks)
         self.switch = switch = Switch(config, identity, rng, turn, table, workload)
         ping = PingService(switch)
-        self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, self._score, every)
+        relays = RelayStandings()
+        self.dialling = dialling = Dialling(switch, gate, workload, ping, lambda: kademlia, self._score, every, relays)
         self.kademlia = kademlia = KademliaService(switch, dialling, ping, now, wall_ns)
         self.identify = identify = IdentifyService(switch, dialling, sequence, open_record)
         self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence, verify)
@@ -78,9 +80,9 @@ class Services:
         )
         self.rendezvous = Rendezvous(switch, kademlia, operations)
         epoch = wall_ns / 1e9 - now
-        self.relay_client = RelayClient(switch, dialling, identify, kademlia, epoch, self._unreachable)
+        self.relay_client = RelayClient(switch, dialling, identify, kademlia, relays, epoch, self._unreachable)
         self.relay_server = RelayServer(switch, kademlia, self.relay_client, epoch)
-        self.circuits = Circuits(switch, dialling, gate, self.relay_client)
+        self.circuits = Circuits(switch, dialling, gate, self.relay_client, relays)
         self.hole_punching = HolePunching(switch, dialling, identify)
         in_use = (direct, durable, streams, self.circuits, self.relay_server)
         self.connection_manager = ConnectionManager(switch, dialling, gossip, kademlia, in_use)

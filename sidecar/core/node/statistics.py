@@ -193,6 +193,8 @@ class CircuitStatistics(Statistics):
     """What relays brought, by why it was not taken."""
     failed: dict[str, int] = field(default_factory=dict)
     """That this node asked for, by the error."""
+    faults: dict[str, int] = field(default_factory=dict)
+    """What was wrong with those that it asked for, by kind (`CircuitFault`)."""
 
 
 @dataclass(slots=True)

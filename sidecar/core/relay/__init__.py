@@ -23,7 +23,7 @@ from .messages import (
     encode_punch,
     encode_stop,
 )
-from .standing import RelayStanding
+from .standing import CircuitFault, RelayStanding, RelayStandings
 from .voucher import check_voucher, make_voucher
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "HOP",
     "MAX_MESSAGE",
     "STOP",
+    "CircuitFault",
     "CircuitLimit",
     "FirstFrame",
     "Hop",
@@ -39,6 +40,7 @@ __all__ = [
     "PunchType",
     "RelayBook",
     "RelayStanding",
+    "RelayStandings",
     "RelayStatus",
     "Reservation",
     "Stop",

@@ -9,6 +9,7 @@ from sidecar.core.errors import NoAddresses
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
 from sidecar.core.peers import KnownAddress, Origin
+from sidecar.core.relay import CircuitFault
 from sidecar.core.types import PeerId
 from sidecar.sim import SimPeer, Simulation
 
@@ -92,3 +93,34 @@ def test_with_nothing_else_to_dial_the_app_is_told_and_the_peer_left_alone_for_a
     error = one.result(op)
     assert isinstance(error, NoAddresses)
     assert "private network" in str(error)
+
+
+def behind(number: int) -> tuple[PeerId, Multiaddr]:
+    relay = PeerId(b"\x12\x20" + bytes([number]) * 32)
+    return relay, Multiaddr.from_text(f"/ip4/198.51.100.{number}/tcp/4747/p2p/{relay}/p2p-circuit")
+
+
+def test_a_relay_that_does_wrong_is_left_out_where_there_is_another() -> None:
+    one = node("203.0.113.9")
+    (bad, through_bad), (_, through_good) = behind(11), behind(12)
+    services = one.node._services
+    services.switch.book.learn(PEER, (through_bad, through_good), origin=Origin.RECORD)
+    assert [dial.addresses for dial in dialled(one)] == [(through_bad, through_good)]
+
+    one = node("203.0.113.9")
+    services = one.node._services
+    services.switch.book.learn(PEER, (through_bad, through_good), origin=Origin.RECORD)
+    services.relay_client._standings.of(bad, 0.0).blame(CircuitFault.DROPPED, PEER, 0.0)
+    assert [dial.addresses for dial in dialled(one)] == [(through_good,)]
+    assert one.node.statistics().dial_budget.addresses_left_out == 1
+
+
+@pytest.mark.parametrize("origin", [Origin.RECORD, Origin.APP])
+def test_it_is_asked_where_there_is_no_other_or_somebody_here_wants_it(origin: Origin) -> None:
+    one = node("203.0.113.9")
+    (bad, through_bad), (_, through_good) = behind(11), behind(12)
+    both = (through_bad, through_good) if origin is Origin.APP else (through_bad,)
+    services = one.node._services
+    services.switch.book.learn(PEER, both, origin=origin)
+    services.relay_client._standings.of(bad, 0.0).lied(0.0)
+    assert [dial.addresses for dial in dialled(one)] == [both]

@@ -10,12 +10,15 @@ from sidecar.core.errors import Refused, SidecarError, Unreachable, WrongPeer
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import NodeConfig
+from sidecar.core.node.relay_server import _Half
 from sidecar.core.parameters import RelayConfig
 from sidecar.core.relay import (
     HOP,
     STOP,
+    CircuitFault,
     Hop,
     HopType,
+    RelayStanding,
     RelayStatus,
     Reservation,
     Stop,
@@ -95,6 +98,13 @@ def speak(peer: SimPeer, to: SimPeer, protocol: str, *messages: bytes) -> bytes:
     peer.simulation.run(2)
     came = (each for each in peer.news if isinstance(each, streams.BytesArrived) and each.stream == made.stream)
     return b"".join(each.data for each in came)
+
+
+def standing(peer: SimPeer, relay: SimPeer) -> RelayStanding:
+    """What a peer thinks of a relay."""
+    found = peer.node._services.relay_client._standings.known(relay.identity.peer_id)
+    assert found is not None
+    return found
 
 
 def body(framed: bytes) -> bytes:
@@ -177,9 +187,9 @@ def test_of_the_relays_that_are_found_the_one_that_did_best_is_asked_and_a_liar_
     for each in (lied, plain, good):
         assert each is not None
         each.retry_at = 5.0  # they are there when one is chosen
-    good.standing.add(5.0, 0.0)
-    lied.standing.add(9.0, 0.0)
-    lied.standing.lied(0.0)
+    client._of(good, 0.0).add(5.0, 0.0)
+    client._of(lied, 0.0).add(9.0, 0.0)
+    client._of(lied, 0.0).lied(0.0)
     simulation.run(60)
     assert [relay.node.statistics().relay.reservations for relay in relays] == [0, 0, 1]
     simulation.kill(relays[2])
@@ -324,6 +334,116 @@ def test_a_relay_that_connects_to_another_peer_is_found_out() -> None:
     assert isinstance(answer, WrongPeer | Unreachable), answer
     assert not [view for view in stage.seeker.node.peers() if view.peer == stage.target]
     assert not [view for view in other.node.peers() if view.peer == stage.seeker.identity.peer_id]
+    assert stage.seeker.node.statistics().circuits.faults == {"other_peer": 1}
+    assert standing(stage.seeker, stage.relay).points(stage.simulation.clock.now) < -2
+
+
+class Liar:
+    """Somebody who says yes to circuits, and then does what a test wants."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.peer = stage.simulation.add(QUIET)
+        self.peer.feed(streams.ProtocolsAccepted((HOP,)))
+
+    @property
+    def circuit(self) -> Multiaddr:
+        return Multiaddr.from_text(f"{where(self.peer)}/p2p-circuit")
+
+    def lie(self, target: PeerId, lie: str) -> object:
+        """Have the seeker ask for a circuit; what came of it."""
+        stage = self.stage
+        before = len(self._arrived())
+        op = stage.seeker.ask(lambda op: events.ConnectRequested(op, target, (self.circuit,)))
+        stage.simulation.run(1)
+        (arrived,) = self._arrived()[before:]
+        yes = encode_hop(Hop(HopType.STATUS, status=RelayStatus.OK))
+        answers = {"garbled": yes + b"\x05rude\n", "malformed": b"\x02\x08\x09"}
+        self.peer.feed(streams.BytesWritten(arrived.stream, answers.get(lie, yes)))
+        if lie == "dropped":
+            stage.simulation.run(1)
+            self.peer.feed(streams.StreamAbandoned(arrived.stream))
+        stage.simulation.run(60)
+        return stage.seeker.result(op)
+
+    def _arrived(self) -> list[streams.StreamArrived]:
+        return [news for news in self.peer.news if isinstance(news, streams.StreamArrived)]
+
+
+@pytest.mark.parametrize(
+    ("lie", "fault"), [("silent", "silent"), ("garbled", "garbled"), ("malformed", "garbled"), ("dropped", "dropped")]
+)
+def test_a_relay_whose_circuits_come_to_nothing_loses_its_standing(lie: str, fault: str) -> None:
+    stage = Stage()
+    liar = Liar(stage)
+    for number in range(1, 4):
+        assert isinstance(liar.lie(Identity(bytes([number]) * 32).peer_id, lie), SidecarError)
+        assert stage.seeker.node.statistics().circuits.faults == {fault: number}
+    told = standing(stage.seeker, liar.peer)
+    assert told.points(stage.simulation.clock.now) < -2.9
+    assert told.trusted(stage.simulation.clock.now) is (fault == "dropped")  # others at its far end may do that
+
+
+def test_one_peer_behind_a_relay_is_no_verdict_on_it() -> None:
+    stage = Stage()
+    liar = Liar(stage)
+    for number in range(1, 6):
+        liar.lie(stage.target, "garbled")
+        assert stage.seeker.node.statistics().circuits.faults == {"garbled": number}
+        assert standing(stage.seeker, liar.peer).points(stage.simulation.clock.now) > -2.1
+
+
+@pytest.mark.parametrize(("seconds", "faults"), [(3, {"dropped": 1}), (30, {})])
+def test_a_circuit_that_is_cut_within_seconds_counts_against_its_relay(seconds: int, faults: dict[str, int]) -> None:
+    stage = Stage()
+    stage.seeker.ask(lambda op: events.ConnectRequested(op, stage.target, (stage.circuit,)))
+    stage.simulation.run(seconds)
+    (circuit,) = {
+        stream.state.circuit
+        for stream in stage.relay.node._services.switch._streams.values()
+        if isinstance(stream.state, _Half)
+    }
+    stage.relay.node._services.relay_server._cut(circuit, "time")
+    stage.relay.feed(events.Resolved(0, ()))  # whatever makes it say so
+    stage.simulation.run(2)
+    assert stage.seeker.node.statistics().circuits.faults == faults
+
+
+def test_a_limit_that_is_used_up_is_no_fault() -> None:
+    stage = Stage(replace(UNLIMITED, circuit_data=20_000))
+    assert isinstance(stage.connect(), events.PeerView)
+    stage.send(19_000)
+    assert list(stage.relay.node.statistics().relay.circuits_ended) == ["data"]
+    assert stage.seeker.node.statistics().circuits.faults == {}
+
+
+def test_what_others_open_counts_against_no_relay() -> None:
+    """Else whoever wants could have a node leave its relays."""
+    stage = Stage()
+    stage.seeker.ask(lambda op: events.ConnectRequested(op, stage.relay.identity.peer_id, (where(stage.relay),)))
+    stage.simulation.run(2)
+    for _ in range(5):
+        speak(stage.seeker, stage.relay, HOP, encode_hop(Hop(HopType.CONNECT, stage.target)), b"garbage")
+    assert stage.hidden.node.statistics().circuits.opened_inbound == 5
+    assert stage.hidden.node.statistics().circuits.faults == {}
+    assert standing(stage.hidden, stage.relay).points(stage.simulation.clock.now) > 0
+
+
+def test_a_place_with_a_relay_that_was_found_and_lies_is_given_up_for_another() -> None:
+    simulation = Simulation(3)
+    relays = [simulation.add(replace(QUIET, relay=UNLIMITED)) for _ in range(2)]
+    wants = RelayConfig(find=True, reservations=1)
+    node = simulation.add(replace(QUIET, target_peers=2, bootstrap=tuple(map(where, relays)), relay=wants))
+    simulation.run(60)
+    (first,) = [relay for relay in relays if relay.node.statistics().relay.reservations]
+    (second,) = [relay for relay in relays if relay is not first]
+    for number in range(1, 6):
+        behind = Identity(bytes([number]) * 32).peer_id
+        standing(node, first).blame(CircuitFault.OTHER_PEER, behind, simulation.clock.now)
+    simulation.run(180)
+    assert second.node.statistics().relay.reservations == 1
+    assert node.node.statistics().relay.places == 1
+    assert all(address.relay.peer_id == second.identity.peer_id for address in node.node.addresses().relayed)
 
 
 def test_circuits_from_strangers_are_refused() -> None:
@@ -378,8 +498,7 @@ def test_places_that_are_none_are_not_taken(lie: str) -> None:
     stage.simulation.run(2)
     assert client.node.statistics().relay.places == 0
     assert client.node.statistics().relay.places_failed == {"ProtocolError": 1}
-    (standing,) = (relay.standing for relay in client.node._services.relay_client._relays.values())
-    assert not standing.trusted(client.simulation.clock.now)
+    assert not standing(client, liar).trusted(client.simulation.clock.now)
 
 
 def test_a_relay_that_never_answers_is_given_up() -> None:
