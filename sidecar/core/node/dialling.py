@@ -488,7 +488,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         that its dialler has lost the first.
         """
         new, old = peer.connections[-1], peer.best
-        if new.direction is Direction.INBOUND and peer.id in self._switch.asked_back:
+        if new.direction is Direction.INBOUND and peer.id in self._switch.asked_back and not old.relayed:
             new.visit = True  # rust-libp2p dials back with the key that it has
             self._drain(new, now)
             return

@@ -217,7 +217,7 @@ class ReachabilityService(
             return
         self._look_again(now)
         while len(self._requests) < _AT_ONCE and self._tracker.wants(now):
-            peers = [peer for peer in self._switch.peers.values() if peer.ready and peer.speaks(autonat.DIAL_REQUEST)]
+            peers = [peer for peer in self._switch.peers.values() if _may_be_asked(peer)]
             self._switch.rng.shuffle(peers)
             question = self._tracker.ask([autonat.Server(peer.id, self._network(peer)) for peer in peers], now)
             if question is None:
@@ -233,7 +233,7 @@ class ReachabilityService(
         self._counts.requests += 1
         late = DeadlineExceeded(f"autonat: no answer within {_TIMEOUT:g} s")
         request.deadline = switch.deadlines.at(now + _TIMEOUT, lambda now: self._broken(request, late, now))
-        switch.open_stream(peer.best, (autonat.DIAL_REQUEST,), self, request)
+        switch.open_stream(peer.direct or peer.best, (autonat.DIAL_REQUEST,), self, request)
 
     @override
     def opened(self, stream: Stream, now: float) -> None:
@@ -392,6 +392,15 @@ class _DialBacks(SimpleHandler):
     @override
     def ended(self, stream: Stream, now: float) -> None:
         self._switch.close_write(stream)
+
+
+def _may_be_asked(peer: Peer) -> bool:
+    """Whether a peer may be asked to dial this node back.
+
+    Not over a relay: it may come in where a hole is being punched to it, and strangers do not. And the connection that
+    comes of the hole would look like what was asked for.
+    """
+    return peer.ready and peer.direct is not None and peer.speaks(autonat.DIAL_REQUEST)
 
 
 def _came_by(connection: PeerConnection, address: Multiaddr) -> bool:
