@@ -185,8 +185,8 @@ def must(pair: Pair, way: Way) -> bool:
     one, other = pair.one, pair.other
     if way is Way.RELAYED:
         return True
-    if pair.together:  # by the addresses inside, which a relay outside does not pass on
-        return way is not Way.PUNCHED or one.behaviour.hairpin
+    if pair.together:  # by the addresses inside: the relay says that both are seen at one address
+        return True
     if not one.meets(other):
         return False
     if way is Way.PUNCHED:

@@ -48,7 +48,8 @@ class ConnectionOpened(NamedTuple):
     """A connection is secured and muxed. `dial` is the number of the `Dial` that asked for it, else None.
 
     `limited`: the relay that it goes through ends it after some time, or some bytes. `failed`: the addresses of the
-    `Dial` at which attempts had failed before.
+    `Dial` at which attempts had failed before. `near`: the relay that it goes through sees both ends at one public
+    address, so that they may be in one private network.
     """
 
     connection: int
@@ -60,6 +61,7 @@ class ConnectionOpened(NamedTuple):
     dial: int | None = None
     limited: bool = False
     failed: tuple[Multiaddr, ...] = ()
+    near: bool = False
 
 
 class ConnectionClosed(NamedTuple):
@@ -382,7 +384,7 @@ class CircuitOpened(NamedTuple):
     """A stream leads through a relay to `peer`: a connection is to be made over it, as over a socket.
 
     `attempt`: that of the `CircuitWanted` it answers; None: the far end has opened it. Who is there the handshake has
-    to show. `limited`: as in `ConnectionOpened`.
+    to show. `limited`, `near`: as in `ConnectionOpened`.
     """
 
     stream: int
@@ -391,6 +393,7 @@ class CircuitOpened(NamedTuple):
     local: Multiaddr
     attempt: int | None
     limited: bool
+    near: bool = False
 
 
 class CircuitFailed(NamedTuple):

@@ -225,6 +225,15 @@ def local_network(host: str) -> Network | None:
     return _LOCAL.find(*split_address(host))
 
 
+def in_one_lan(one: Multiaddr, other: Multiaddr) -> bool:
+    """Whether two addresses of private networks are in one /24 of IPv4 or one /64 of IPv6, as in most LANs."""
+    if one.ip is None or other.ip is None or one.is_relayed or other.is_relayed:
+        return False
+    if not Scope.of(one) is Scope.of(other) is Scope.PRIVATE:
+        return False
+    return Network.of(one.ip, 24, 64) == Network.of(other.ip, 24, 64)
+
+
 AddressKey = tuple[int, int]
 """An address or a network as bounds count it: the version of IP, and the prefix as a number."""
 

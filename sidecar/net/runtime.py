@@ -562,7 +562,10 @@ class Runtime(ConnectionHost):
         limited = connection.circuit is not None and connection.circuit.limited
         number, direction = connection.number, connection.direction
         failed = tuple(attempt.dial.in_vain) if attempt else ()
-        opened = events.ConnectionOpened(number, peer, public_key, direction, remote, local, dial, limited, failed)
+        near = connection.circuit is not None and connection.circuit.near
+        opened = events.ConnectionOpened(
+            number, peer, public_key, direction, remote, local, dial, limited, failed, near
+        )
         if connection.circuit is not None:
             self.feed(events.CircuitSecured(connection.circuit.stream))
         return self.receive(opened, now)

@@ -130,7 +130,16 @@ class Circuit:
         self.peer.feed(events.CircuitSecured(opened.stream))
         self.peer.feed(
             events.ConnectionOpened(
-                self.number, who, key, direction, opened.remote, opened.local, self._dial, opened.limited
+                self.number,
+                who,
+                key,
+                direction,
+                opened.remote,
+                opened.local,
+                self._dial,
+                opened.limited,
+                (),
+                opened.near,
             )
         )
 

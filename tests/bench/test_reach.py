@@ -1,19 +1,22 @@
 """The laboratory of reach: what must connect, what NATs are, and what is written of it."""
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from sidecar_client import PeerPath
 
 from bench import page as pages
 from bench.namespaces import LabUnavailable
 from bench.reach import page, run
 from bench.reach.behaviour import observe
 from bench.reach.kinds import KINDS, SHARED, STOCK, Kind, Mapping, Pair, Way, must, pairs
-from bench.reach.nodes import Node
-from bench.reach.places import Host, internet
-from bench.reach.play import Outcome, _outcome
+from bench.reach.nodes import Fleet, Node, until
+from bench.reach.places import Host, Internet, internet
+from bench.reach.play import Outcome, _outcome, punch
 from bench.reach.punches import HOME, Tries, _pair, nodes_for
 from bench.reach.rules import PORTS, PROBE_PORT, nat, ports_of_carrier, ports_outside
 from tests.missing import not_there
@@ -51,11 +54,10 @@ def test_what_must_connect(one: str, other: str, ways: str) -> None:
         assert " ".join(way for way in Way if must(both, way)) == ways
 
 
-def test_behind_one_nat_the_addresses_inside_do_and_those_outside_by_hairpin() -> None:
+def test_behind_one_nat_the_addresses_inside_do_with_and_without_hairpin() -> None:
     for kind in SHARED:
         together = Pair(kind, kind, together=True)
-        assert must(together, Way.DIRECT)
-        assert must(together, Way.PUNCHED) == kind.behaviour.hairpin
+        assert all(must(together, way) for way in Way)
 
 
 def test_every_two_kinds_are_a_pair() -> None:
@@ -128,6 +130,62 @@ def test_holes_are_punched_between_two_home_routers() -> None:
     told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert told.returncode == 0, told.stderr
     assert "**2 of 2** tries" in told.stdout
+
+
+async def in_places(lab: Internet, home: Path, hosts: list[Host], play: Callable[..., Awaitable[None]]) -> None:
+    """Have two sidecars play, and a relay beside them."""
+    nodes = [Node(name, host) for name, host in zip("AB", hosts, strict=True)]
+    async with Fleet(lab, home) as fleet:
+        await fleet.start(nodes, {"nat-mapping": "off"}, {})
+        await play(fleet, *nodes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["no-hairpin", "ipv6"])
+def test_what_is_punched_stays(name: str, tmp_path: Path) -> None:
+    """Behind one NAT without hairpin by the addresses inside; between two firewalls, though both ask for dial-backs."""
+    kind = BY_NAME[name]
+
+    async def play(fleet: Fleet, one: Node, other: Node) -> None:
+        took = await punch(fleet, one, other)
+        assert isinstance(took, float), took
+
+        async def settled() -> bool:
+            peers = [await one.peer(other), await other.peer(one)]
+            return all(peer is not None and peer.connections == 1 for peer in peers)
+
+        await until(settled, 30.0, "the relayed connection has not gone")
+        for node, peer in ((one, other), (other, one)):
+            known = await node.peer(peer)
+            assert known is not None
+            assert known.path is PeerPath.DIRECT
+
+    try:
+        with internet([kind, kind]) as lab:
+            both = lab.place(kind).homes if kind in SHARED else [lab.place(kind, number).homes[0] for number in (0, 1)]
+            asyncio.run(in_places(lab, tmp_path / "nodes", list(both), play))
+    except LabUnavailable as error:
+        not_there(error, must=False)
+
+
+@pytest.mark.slow
+def test_two_plain_dials_that_cross_end_in_a_connection(tmp_path: Path) -> None:
+    public = BY_NAME["public"]
+
+    async def play(fleet: Fleet, one: Node, other: Node) -> None:
+        await asyncio.gather(
+            *(a.client.connect_peer(b.peer_id, addresses=[b.listening[0]]) for a, b in ((one, other), (other, one)))
+        )
+        await one.asks(other)
+        await other.asks(one)
+        assert await one.has("net_handshakes_simultaneous_open") + await other.has("net_handshakes_simultaneous_open")
+
+    try:
+        with internet([public, public]) as lab:
+            hosts = [lab.place(public, number).homes[0] for number in (0, 1)]
+            asyncio.run(in_places(lab, tmp_path / "nodes", hosts, play))
+    except LabUnavailable as error:
+        not_there(error, must=False)
 
 
 # ---------------------------------------------------------------- the page

@@ -3,7 +3,7 @@
 import pytest
 
 from sidecar.core.multiaddr import Multiaddr
-from sidecar.core.networks import LOCAL_NETWORKS, AddressGroup, Grouping, Network, Scope
+from sidecar.core.networks import LOCAL_NETWORKS, AddressGroup, Grouping, Network, Scope, in_one_lan
 
 
 def at(host: str, rest: str = "/tcp/4747") -> Multiaddr:
@@ -80,3 +80,26 @@ def test_exempt_networks_are_not_counted() -> None:
     assert other.of(at("192.0.2.1")) is None
     assert other.of(at("10.0.0.1")) == AddressGroup.of("10.0.0.1")
     assert Grouping(()).of(at("127.0.0.1")) == AddressGroup.of("127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.168.1.2", "192.168.1.250", True),
+        ("192.168.1.2", "192.168.2.2", False),
+        ("10.1.2.3", "192.168.1.2", False),
+        ("fd00:1:2:3::1", "fd00:1:2:3:ffff::9", True),
+        ("fd00:1:2:3::1", "fd00:1:2:4::1", False),
+        ("198.51.100.1", "198.51.100.2", False),
+        ("169.254.1.1", "169.254.1.2", False),
+        ("127.0.0.1", "127.0.0.2", False),
+    ],
+)
+def test_one_lan_is_one_small_private_network(one: str, other: str, same: bool) -> None:
+    assert in_one_lan(Multiaddr.tcp(one, 1), Multiaddr.tcp(other, 2)) is same
+
+
+def test_who_is_behind_a_relay_is_in_no_lan() -> None:
+    relay = Multiaddr.tcp("192.168.1.2", 1)
+    behind = Multiaddr.from_text(f"{relay}/p2p/12D3KooWGFiCQ2uEohUETjLq4xRUsTtNHcW4Hg95TPw8i7i9AcRs/p2p-circuit")
+    assert not in_one_lan(relay, behind)

@@ -27,6 +27,7 @@ from ..errors import (
 from ..events import LogLevel
 from ..gate import Gate
 from ..multiaddr import Multiaddr
+from ..networks import Scope, split_address
 from ..override import override
 from ..peers import Origin
 from ..relay import (
@@ -296,7 +297,8 @@ class Circuits(SimpleHandler, Service[events.CircuitInput]):
         if len(self._trials) > _MAX_TRIALS:
             self._trials.popitem(last=False)
         remote = circuit_address(asked.address, asked.relay)
-        self._carry(stream, asked.peer, remote, asked.attempt, limited, rest)
+        near = _seen_here(stream, answer.addresses)
+        self._carry(stream, asked.peer, remote, asked.attempt, limited, near, rest)
 
     def _first(self, stream: Stream, frame: FirstFrame, data: bytes) -> tuple[bytes, bytes] | None:
         """The first message once it is whole, and what came behind it, which is not consumed yet."""
@@ -312,13 +314,14 @@ class Circuits(SimpleHandler, Service[events.CircuitInput]):
         remote: Multiaddr,
         attempt: int | None,
         limited: bool,
+        near: bool,
         rest: bytes,
     ) -> None:
         """From now on the stream's bytes are those of a connection; `rest` came already."""
         stream.state = _Carrying(attempt is None, len(stream.out))
         self._carried[stream.number] = stream
         local = stream.connection.local
-        self._switch.emit(events.CircuitOpened(stream.number, peer, remote, local, attempt, limited))
+        self._switch.emit(events.CircuitOpened(stream.number, peer, remote, local, attempt, limited, near))
         if rest:
             self._switch.emit(events.CircuitReceived(stream.number, rest))
 
@@ -346,7 +349,8 @@ class Circuits(SimpleHandler, Service[events.CircuitInput]):
             self._counts.opened_inbound += 1
             self._switch.write(stream, encode_stop(Stop(StopType.STATUS, status=RelayStatus.OK)))
             remote = circuit_address(stream.connection.remote, relay)
-            self._carry(stream, asked.peer, remote, None, asked.limit is not None, rest)
+            near = _seen_here(stream, asked.addresses)
+            self._carry(stream, asked.peer, remote, None, asked.limit is not None, near, rest)
 
     def _refuse(self, stream: Stream, status: RelayStatus, reason: str, rest: bytes) -> None:
         self._switch.emit(events.Acknowledge(stream.number, len(rest)))
@@ -437,6 +441,16 @@ class Circuits(SimpleHandler, Service[events.CircuitInput]):
     def _forget_if_done(self, stream: Stream) -> None:
         if stream.read_ended and stream.write_closed and not stream.out:
             self._carried.pop(stream.number, None)
+
+
+def _seen_here(stream: Stream, addresses: tuple[Multiaddr, ...]) -> bool:
+    """Whether a relay sees the other end at the public address at which it sees this node, as it has said itself."""
+    info = stream.peer.info
+    own = info.observed_address if info is not None else None
+    if own is None or own.ip is None or own.is_relayed or Scope.of(own) is not Scope.PUBLIC:
+        return False
+    here = split_address(own.ip)
+    return any(each.ip is not None and not each.is_relayed and split_address(each.ip) == here for each in addresses)
 
 
 def circuit_address(relay_address: Multiaddr, relay: PeerId) -> Multiaddr:

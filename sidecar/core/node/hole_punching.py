@@ -10,7 +10,7 @@ from ..deadlines import Deadline
 from ..errors import Closed, DeadlineExceeded, NotSupported, ProtocolError, SidecarError
 from ..events import LogLevel
 from ..multiaddr import Multiaddr
-from ..networks import Scope
+from ..networks import Scope, in_one_lan
 from ..override import override
 from ..parameters.relay import (
     MAX_PUNCH_ADDRESSES,
@@ -148,25 +148,37 @@ class HolePunching(SimpleHandler, Service[Never]):
     def _usable(self, addresses: tuple[Multiaddr, ...], connection: PeerConnection) -> tuple[Multiaddr, ...]:
         """Those that can be dialled for this: plain TCP at IP addresses, none nearer than the relay is.
 
-        So nobody has this node knock at doors of its own network, unless the relay is in there too.
+        So nobody has this node knock at doors of its own network, unless the relay is in there too, or sees both sides
+        at one public address: then those in the very networks where this node listens.
         """
-        nearest = Scope.of(connection.remote)
         found = []
         for address in addresses:
             endpoint = address.endpoint()
             if address.ip is None or endpoint is None or endpoint.websocket or not endpoint.port:
                 continue
-            if Scope.of(address) >= nearest and address.without_peer() not in self._switch.listening:
+            if self._may_lead_there(address, connection) and address.without_peer() not in self._switch.listening:
                 found.append(address.without_peer())
         return tuple(dict.fromkeys(found))[:MAX_PUNCH_ADDRESSES]
 
+    def _may_lead_there(self, address: Multiaddr, connection: PeerConnection) -> bool:
+        if Scope.of(address) >= Scope.of(connection.remote):
+            return True
+        return connection.near and any(in_one_lan(address, own) for own in self._switch.listening)
+
     def _own(self, connection: PeerConnection) -> tuple[Multiaddr, ...]:
-        """Where others see the port that this node listens at, and where it listens."""
-        nearest = Scope.of(connection.remote)
+        """Where others see the port that this node listens at, and where it listens.
+
+        Addresses of private networks go only where they may mean the same there.
+        """
+        nearest, listening = Scope.of(connection.remote), self._switch.listening
         seen = tuple(address for address, _ in self._identify.mapped.most_common(MAX_PUNCH_ADDRESSES // 2))
-        own = (*seen, *self._switch.told, *self._switch.listening)
-        near = (address for address in own if address.ip is not None and Scope.of(address) >= nearest)
-        return tuple(dict.fromkeys(near))[:MAX_PUNCH_ADDRESSES]
+        inside: tuple[Multiaddr, ...] = ()
+        if connection.near:
+            inside = tuple(address for address in listening if Scope.of(address) is Scope.PRIVATE)
+        own = (*seen, *self._switch.told, *listening)
+        outside = tuple(address for address in own if address.ip is not None and Scope.of(address) >= nearest)
+        inside = inside[: MAX_PUNCH_ADDRESSES - min(len(outside), MAX_PUNCH_ADDRESSES // 2)]
+        return tuple(dict.fromkeys((*inside, *outside)))[:MAX_PUNCH_ADDRESSES]
 
     # ------------------------------------------------------------ this side begins
 

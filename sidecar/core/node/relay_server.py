@@ -11,7 +11,8 @@ from ..buffer import Buffers
 from ..deadlines import Deadline
 from ..errors import Closed, DeadlineExceeded, NotSupported, ProtocolError, SidecarError
 from ..events import LogLevel
-from ..networks import Grouping
+from ..multiaddr import Multiaddr
+from ..networks import Grouping, Scope, split_address
 from ..override import override
 from ..relay import (
     HOP,
@@ -37,7 +38,7 @@ from .relay_client import RELAY_NAME, RelayClient
 from .rendezvous import rendezvous_key
 from .service import Service
 from .statistics import RelayStatistics
-from .switch import Peer, SimpleHandler, Stream, Switch
+from .switch import Peer, PeerConnection, SimpleHandler, Stream, Switch
 
 _WORK = 60.0  # points that a request counts: a voucher's signature and two streams are some 300 us
 _BYTES = 1 / 2048  # points for each relayed byte; a guess: as decrypting and encrypting it costs
@@ -272,7 +273,8 @@ class RelayServer(SimpleHandler, Service[Never]):
             return
         circuit.stop = stream
         self._switch.emit(events.Defer(stream.number))
-        self._switch.write(stream, encode_stop(Stop(StopType.CONNECT, circuit.source, self._limit())))
+        seen = _seen_beside(circuit.stream.connection, stream.connection)
+        self._switch.write(stream, encode_stop(Stop(StopType.CONNECT, circuit.source, self._limit(), addresses=seen)))
 
     def _on_stop_answer(self, stream: Stream, circuit: _Circuit, data: bytes, now: float) -> None:
         read = None if circuit.frame.done else circuit.frame.receive(data)
@@ -292,7 +294,15 @@ class RelayServer(SimpleHandler, Service[Never]):
     def _join(self, circuit: _Circuit, stop: Stream, rest: bytes, now: float) -> None:
         source, request = circuit.stream, circuit.stream.state
         held = request.held if isinstance(request, _Request) else b""
-        self._switch.write(source, encode_hop(Hop(HopType.STATUS, limit=self._limit(), status=RelayStatus.OK)))
+        seen = _seen_beside(stop.connection, source.connection)
+        answer = Hop(
+            HopType.STATUS,
+            peer=circuit.target if seen else None,
+            limit=self._limit(),
+            status=RelayStatus.OK,
+            addresses=seen,
+        )
+        self._switch.write(source, encode_hop(answer))
         circuit.open = True
         self._counts.circuits_opened += 1
         circuit.halves = (
@@ -398,3 +408,15 @@ class RelayServer(SimpleHandler, Service[Never]):
         if isinstance(state, _Circuit):
             status = RelayStatus.PERMISSION_DENIED if isinstance(error, NotSupported) else RelayStatus.CONNECTION_FAILED
             self._not_joined(state, status, error)
+
+
+def _seen_beside(one: PeerConnection, other: PeerConnection) -> tuple[Multiaddr, ...]:
+    """Where this relay sees one end of a circuit, for the other end: told only where both are at one public address.
+
+    So each learns that the other may be in its own network, and no address but its own.
+    """
+    if one.relayed or other.relayed or one.remote.ip is None or other.remote.ip is None:
+        return ()
+    if Scope.of(one.remote) is not Scope.PUBLIC or split_address(one.remote.ip) != split_address(other.remote.ip):
+        return ()
+    return (one.remote.without_peer(),)

@@ -178,6 +178,7 @@ class PeerConnection:
         "ended_in_order",
         "limited",
         "local",
+        "near",
         "number",
         "opened_at",
         "peer",
@@ -195,6 +196,7 @@ class PeerConnection:
         self.remote = opened.remote
         self.local = opened.local
         self.limited = opened.limited
+        self.near = opened.near
         self.opened_at = now
         self.streams: dict[int, Stream] = {}
         self.tokens: dict[int, None] = {}

@@ -87,22 +87,27 @@ class Reservation(NamedTuple):
 
 
 class Hop(NamedTuple):
-    """A message between a client and a relay. `status` is a number that may be none of `RelayStatus`."""
+    """A message between a client and a relay. `status` is a number that may be none of `RelayStatus`.
+
+    `addresses`: where the relay sees the peer.
+    """
 
     type: HopType
     peer: PeerId | None = None
     reservation: Reservation | None = None
     limit: CircuitLimit | None = None
     status: int = 0
+    addresses: tuple[Multiaddr, ...] = ()
 
 
 class Stop(NamedTuple):
-    """A message between a relay and whom it connects to."""
+    """A message between a relay and whom it connects to. `addresses`: as in `Hop`."""
 
     type: StopType
     peer: PeerId | None = None
     limit: CircuitLimit | None = None
     status: int = 0
+    addresses: tuple[Multiaddr, ...] = ()
 
 
 class Punch(NamedTuple):
@@ -143,6 +148,7 @@ def encode_hop(hop: Hop) -> bytes:
     message = relay_pb2.HopMessage(type=hop.type)
     if hop.peer is not None:
         message.peer.id = bytes(hop.peer)
+        message.peer.addrs.extend(address.to_bytes() for address in hop.addresses)
     if hop.reservation is not None:
         message.reservation.expire = hop.reservation.expire
         message.reservation.addrs.extend(address.to_bytes() for address in hop.reservation.addresses)
@@ -161,7 +167,7 @@ def decode_hop(data: bytes) -> Hop:
     if message.HasField("reservation"):
         told = message.reservation
         reservation = Reservation(told.expire, _addresses(told.addrs), told.voucher)
-    return Hop(kind, _peer(message), reservation, _limit(message), message.status)
+    return Hop(kind, _peer(message), reservation, _limit(message), message.status, _addresses(message.peer.addrs))
 
 
 def encode_stop(stop: Stop) -> bytes:
@@ -169,6 +175,7 @@ def encode_stop(stop: Stop) -> bytes:
     message = relay_pb2.StopMessage(type=stop.type)
     if stop.peer is not None:
         message.peer.id = bytes(stop.peer)
+        message.peer.addrs.extend(address.to_bytes() for address in stop.addresses)
     _put_limit(message, stop.limit)
     if stop.status:
         message.status = stop.status
@@ -178,7 +185,8 @@ def encode_stop(stop: Stop) -> bytes:
 def decode_stop(data: bytes) -> Stop:
     """Raises ProtocolError."""
     message = _parsed(relay_pb2.StopMessage, data, "relay")
-    return Stop(_known(StopType, message.type, "relay"), _peer(message), _limit(message), message.status)
+    kind = _known(StopType, message.type, "relay")
+    return Stop(kind, _peer(message), _limit(message), message.status, _addresses(message.peer.addrs))
 
 
 def encode_punch(punch: Punch) -> bytes:

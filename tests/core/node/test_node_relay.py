@@ -113,6 +113,14 @@ def body(framed: bytes) -> bytes:
     return framed[-length:]
 
 
+def test_where_a_relay_sees_a_peer_goes_with_its_id() -> None:
+    peer, seen = Identity(bytes(32)).peer_id, (Multiaddr.tcp("198.51.100.7", 4747),)
+    for hop in (Hop(HopType.STATUS, peer, status=100, addresses=seen), Hop(HopType.CONNECT, peer)):
+        assert decode_hop(body(encode_hop(hop))) == hop
+    for stop in (Stop(StopType.CONNECT, peer, addresses=seen), Stop(StopType.STATUS, status=100)):
+        assert decode_stop(body(encode_stop(stop))) == stop
+
+
 # ---------------------------------------------------------------- places
 
 
