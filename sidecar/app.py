@@ -15,10 +15,20 @@ from .api.backend import Backend
 from .api.guard.tokens import TOKENS_FILE
 from .api.mail import Mail
 from .api.peers.gatekeeper import Gatekeeper
+from .api.pubsub.history import TopicHistory
 from .api.server.server import ApiServer
 from .config import Loaded, adopted, changed, describe, state_directory
 from .config.schema import value
-from .configure import api_config, check_addresses, durable_config, gate_lists, net_config, node_config, transports
+from .configure import (
+    api_config,
+    check_addresses,
+    durable_config,
+    gate_lists,
+    history_config,
+    net_config,
+    node_config,
+    transports,
+)
 from .core.durable import LoadOutgoing, LoadUnconfirmed, RenewOutgoing, SettleOutgoing, StoreIncoming
 from .core.errors import AlreadyExists, ConfigError, ResourceExhausted
 from .core.events import (
@@ -46,7 +56,7 @@ from .process.logs import log
 from .process.parts import Parts
 from .process.spans import Tracer, open_tracer
 from .store.bans import BanStore
-from .store.directory import DURABLE_FILE, StateDirectory
+from .store.directory import DURABLE_FILE, HISTORY_FILE, StateDirectory
 from .store.directory_watch import DirectoryWatch
 from .store.peer_memory import PeerMemory
 
@@ -108,6 +118,7 @@ class App:
         self._parts = Parts()
         self._memory: PeerMemory  # this and what follows: from the start on
         self._mail: Mail
+        self._history: TopicHistory
         self._node: Node
         self._runtime: Runtime
         self._backend: Backend
@@ -152,9 +163,12 @@ class App:
         tracer = self._open_tracer()
         self._runtime = self._make_runtime(identity, gate, carried, trace)
         self._mail = started("durable messages", self._open_mail(), Mail.close)
+        self._history = started("topic history", self._open_history(), TopicHistory.close)
         started("connections", state, self._leave)
+        await self._history.start()
         self._backend = backend = self._make_backend(bans, lag, tracer)
         await self._mail.start()
+        self._backend.pubsub.topics.begin()
         metrics = await observer.start(backend, self._runtime.statistics) if observer is not None else None
         if carried.psk is not None:
             _log.info("private network: only peers with the key in %s can connect", config.network.psk_file)
@@ -258,6 +272,15 @@ class App:
             self._state_path / DURABLE_FILE, durable_config(self._config), lambda told: self._runtime.feed(told)
         )
 
+    def _open_history(self) -> TopicHistory:
+        """What keeps topics."""
+        return TopicHistory(
+            self._state_path / HISTORY_FILE,
+            history_config(self._config),
+            lambda told: self._runtime.feed(told),
+            seen=self._config.gossip.seen_ttl,
+        )
+
     def _make_runtime(self, identity: Identity, gate: Gate, carried: Transports, trace: "TraceFile | None") -> Runtime:
         """The node's driver, with what stands between the two while the wire is traced."""
         traced = None
@@ -295,6 +318,7 @@ class App:
             bans=bans,
             settings=lambda: describe.settings(Loaded(self._config, self._origins)),
             mail=self._mail,
+            history=self._history,
         )
         backend.readiness.tell(self._readiness_changed)
         backend.gatekeeper.start()
@@ -380,7 +404,7 @@ class App:
             case LoadOutgoing() | SettleOutgoing() | RenewOutgoing() | StoreIncoming() | LoadUnconfirmed():
                 self._mail.carry_out(news)
             case HistoryRepeated():
-                pass  # only a store of history has a use for it
+                self._backend.pubsub.topics.repeated(news)
             case _:
                 self._backend.on_news(news)
                 if isinstance(news, ReadinessChanged):

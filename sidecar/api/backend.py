@@ -24,9 +24,10 @@ from .node.readiness import SidecarReadiness
 from .node.service import NodeService
 from .peers.gatekeeper import Gatekeeper, Store
 from .peers.service import PeerService
+from .pubsub.history import TopicHistory
 from .pubsub.service import PubSubService
 from .service import ApiService, Handlers, ServiceContext
-from .statistics import BackendStatistics, CallsStatistics, GuardStatistics, MailStatistics
+from .statistics import BackendStatistics, CallsStatistics, GuardStatistics, HistoryStatistics, MailStatistics
 from .streams.service import StreamService
 from .surface import Feed, NodeSurface
 
@@ -52,12 +53,14 @@ class Backend:
         tracer: Tracer | None = None,
         settings: Callable[[], Sequence[Setting]] = list,
         mail: Mail | None = None,
+        history: TopicHistory | None = None,
     ) -> None:
         """Around the node, which takes its inputs by `feed`.
 
         `agent`: what the node calls itself.
         `driver_statistics`, `driver_histograms`: of the node's driver, to be shown beside the node's.
         `mail`: what keeps durable messages; None: nothing does.
+        `history`: what keeps topics, started; None: nothing does.
         `audit`: where changes of the node are written down; None: in the log only.
         `log`: whose records can be watched and whose levels changed.
         `bans`: where bans outlast the process; None: nowhere.
@@ -95,7 +98,10 @@ class Backend:
         if mail is not None:
             mail.tell(self.readiness.stored)
         self.streams = StreamService(context)
-        self.pubsub = PubSubService(context)
+        self.pubsub = PubSubService(context, history)
+        self._history = history
+        if history is not None:
+            history.tell(self.readiness.history_kept)
         self.discovery = DiscoveryService(context)
         self.services: tuple[ApiService, ...] = (
             self.node_service,
@@ -129,6 +135,7 @@ class Backend:
             receivers=self.direct.receivers(),
             outcomes=self.direct.outcomes(),
             mail=self._mail.statistics() if self._mail is not None else MailStatistics(),
+            history=self._history.statistics() if self._history is not None else HistoryStatistics(),
             byte_streams=self.streams.statistics(),
             guard=self._guard_statistics(),
             calls=CallsStatistics(self.lifetime.streams, len(self.operations)),

@@ -69,6 +69,26 @@ class MailStatistics(Statistics):
 
 
 @dataclass(slots=True)
+class HistoryStatistics(Statistics):
+    """What is kept of topics on this node's disk."""
+
+    prefix = "history_"
+
+    topics: int = 0
+    messages: int = 0
+    bytes: int = 0
+    """As they count against the bound."""
+    waiting_bytes: int = 0
+    """On their way to the disk."""
+    missed: int = 0
+    """Messages that could not be kept, since the start."""
+    pages: int = 0
+    """Read for subscribers, since the start."""
+    disk_refuses: int = 0
+    """1 while it does."""
+
+
+@dataclass(slots=True)
 class ByteStreamsStatistics(Statistics):
     """Byte streams toward apps."""
 
@@ -113,6 +133,7 @@ class BackendStatistics(Statistics):
     receivers: ReceiversStatistics
     outcomes: OutcomesStatistics
     mail: MailStatistics
+    history: HistoryStatistics
     byte_streams: ByteStreamsStatistics
     guard: GuardStatistics
     calls: CallsStatistics

@@ -429,6 +429,18 @@ ROWS: tuple[Row, ...] = (
     _gauge(lambda c: c.api.mail.outbox_bytes, "durable_bytes", _KEPT_BYTES, box="outbox"),
     _gauge(lambda c: c.api.mail.inbox_bytes, "durable_bytes", _KEPT_BYTES, box="inbox"),
     _gauge(lambda c: c.api.mail.disk_refuses, "durable_disk_refuses", "1 while the disk takes no durable messages."),
+    # topic history
+    _gauge(lambda c: c.api.history.topics, "history_topics", "Topics that are kept on disk."),
+    _gauge(lambda c: c.api.history.messages, "history_messages", "Messages of topics on disk."),
+    _gauge(lambda c: c.api.history.bytes, "history_bytes", "Their bytes, each with 160 more."),
+    _gauge(lambda c: c.api.history.waiting_bytes, "history_waiting_bytes", "Bytes of them on their way to the disk."),
+    _counter(
+        lambda c: c.api.history.missed,
+        "history_missed_messages",
+        "Messages of topics with history that could not be kept, since the disk was full or too slow.",
+    ),
+    _counter(lambda c: c.api.history.pages, "history_read_pages", "Pages of messages on disk, read for subscribers."),
+    _gauge(lambda c: c.api.history.disk_refuses, "history_disk_refuses", "1 while the disk takes no topic history."),
     # direct messages
     _gauge(lambda c: c.node.direct.links, "direct_links", "Streams of direct messages, of both directions."),
     _counter(lambda c: c.node.direct.messages_sent, "direct_sent_messages", "Direct messages written to peers."),

@@ -23,6 +23,7 @@ _LEFT_FILE = "left"
 SEQUENCE_FILE = "sequence"
 BANS_FILE = "bans.db"
 DURABLE_FILE = "durable.db"
+HISTORY_FILE = "history.db"
 
 
 class StateDirectory:

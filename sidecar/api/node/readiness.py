@@ -67,6 +67,12 @@ class SidecarReadiness:
         unmet = Condition("Storing", False, "DiskRefuses", trouble, remedy, self._since("Storing"))
         self._tell_own(unmet, bool(trouble))
 
+    def history_kept(self, trouble: str = "") -> None:
+        """The topics with history can be kept, or they cannot: a sentence."""
+        remedy = "make room on the disk of the state directory, or make it writable; messages go on being delivered"
+        unmet = Condition("KeepingHistory", False, "DiskRefuses", trouble, remedy, self._since("KeepingHistory"))
+        self._tell_own(unmet, bool(trouble))
+
     def _since(self, kind: str) -> float:
         before = self._unmet.get(kind)
         return self._now() if before is None else before.since

@@ -1,5 +1,6 @@
 """Messages of `pubsub.proto`."""
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -9,8 +10,11 @@ from sidecar_client.v1 import pubsub_pb2 as pb
 from ...core.gossip import Fallback, PublishOutcome, RuleView, TopicView, ValidationSettings, Verdict
 from ...core.parameters.bundles import Bundling
 from ...core.probe import ProbeAnswered, ProbeSummary
+from ...store.history import TopicSize
 from ..common.values import bounded, duration, invalid, seconds
+from .history import Gap
 from .hub import Policy
+from .topics import Start
 
 PublishRequest = pb.PublishRequest
 PublishManyRequest = pb.PublishManyRequest
@@ -38,6 +42,7 @@ _VERDICTS = {
     pb.VERDICT_REJECT: Verdict.REJECT,
     pb.VERDICT_IGNORE: Verdict.IGNORE,
 }
+_MAX_TIME = 1 << 62  # nanoseconds: the year 2116
 _MAX_RANGES = 65_536
 _MAX_RANGE = 65_536
 _MAX_TIMEOUT = 600.0
@@ -91,6 +96,19 @@ def policy(value: int) -> Policy:
         return _POLICIES[common_pb2.OverflowPolicy.ValueType(value)]
     except KeyError:
         raise invalid("policy", f"{value} is no policy") from None
+
+
+def start(request: pb.SubscribeRequest) -> Start:
+    """Where a subscription begins. Raises InvalidField."""
+    said = [bool(request.cursor), request.HasField("start_time"), request.from_beginning]
+    if sum(said) > 1:
+        raise invalid("start_time", "at most one of cursor, start_time and from_beginning says where to begin")
+    since = 0
+    if request.HasField("start_time"):
+        since = request.start_time.ToNanoseconds()
+        if not 0 < since <= _MAX_TIME:
+            raise invalid("start_time", f"{since} nanoseconds since 1970 are no time to begin at")
+    return Start(request.cursor, since, request.from_beginning)
 
 
 def validation(request: pb.ValidateRequest, usual: ValidationSettings) -> ValidationSettings | None:
@@ -150,39 +168,65 @@ def receipts(ranges: Iterable[tuple[int, int, Result]], ids: Iterable[Sequence[b
     return response.SerializeToString()
 
 
+class KeptTopic(NamedTuple):
+    """What there is of a topic on disk, what could not be kept, and why the disk refuses, if it does."""
+
+    size: TopicSize
+    gap: Gap | None
+    trouble: str
+
+
 class LocalTopic(NamedTuple):
     """What the API knows of a topic beside the node."""
 
     subscribers: int
     history_messages: int
+    kept: KeptTopic | None = None
+
+
+def _utc(wall: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall))
+
+
+def _tell_kept(topic: pb.Topic, kept: KeptTopic) -> None:
+    topic.history = pb.HISTORY_STATE_REFUSED if kept.trouble else pb.HISTORY_STATE_KEPT
+    topic.stored_messages, topic.stored_bytes = kept.size.messages, kept.size.bytes
+    if kept.size.oldest:
+        topic.oldest_time.FromNanoseconds(kept.size.oldest)
+    gap = kept.gap
+    if gap is not None:
+        topic.history_gap = (
+            f"{gap.messages} messages from {_utc(gap.first)} to {_utc(gap.last)} could not be kept"
+            f"{': ' + kept.trouble if kept.trouble else ''}"
+        )
 
 
 def topics(views: Iterable[tuple[TopicView, LocalTopic]]) -> pb.ListTopicsResponse:
-    return pb.ListTopicsResponse(
-        topics=[
-            pb.Topic(
-                name=view.topic,
-                subscribed=view.joined,
-                signing=pb.SIGNING_STRICT_SIGN if view.sign else pb.SIGNING_STRICT_NO_SIGN,
-                peers=len(view.peers),
-                mesh_peer_ids=map(str, view.mesh),
-                subscribers=local.subscribers,
-                history_messages=local.history_messages,
-                delivered=view.counts.delivered,
-                published=view.counts.published,
-                duplicates=view.counts.duplicates,
-                rejected=view.counts.rejected,
-                dropped=view.counts.dropped,
-                delivered_bytes=view.counts.delivered_bytes,
-                published_bytes=view.counts.published_bytes,
-                ignored=view.counts.ignored,
-                validators=view.validators,
-                unjudged=view.judged,
-                scoring="" if view.scoring is None else view.scoring.described(),
-            )
-            for view, local in views
-        ]
-    )
+    response = pb.ListTopicsResponse()
+    for view, local in views:
+        topic = response.topics.add(
+            name=view.topic,
+            subscribed=view.joined,
+            signing=pb.SIGNING_STRICT_SIGN if view.sign else pb.SIGNING_STRICT_NO_SIGN,
+            peers=len(view.peers),
+            mesh_peer_ids=map(str, view.mesh),
+            subscribers=local.subscribers,
+            history_messages=local.history_messages,
+            delivered=view.counts.delivered,
+            published=view.counts.published,
+            duplicates=view.counts.duplicates,
+            rejected=view.counts.rejected,
+            dropped=view.counts.dropped,
+            delivered_bytes=view.counts.delivered_bytes,
+            published_bytes=view.counts.published_bytes,
+            ignored=view.counts.ignored,
+            validators=view.validators,
+            unjudged=view.judged,
+            scoring="" if view.scoring is None else view.scoring.described(),
+        )
+        if local.kept is not None:
+            _tell_kept(topic, local.kept)
+    return response
 
 
 def probed(told: Iterable[ProbeAnswered | ProbeSummary]) -> pb.ProbeResponse:

@@ -17,8 +17,9 @@ PIECE_ITEMS = 1024
 _ITEM = tag(SubscribeResponse, "messages")
 _LAGGED = tag(SubscribeResponse, "lagged")
 _POSITION = tag(SubscribeResponse, "cursor")
-_TOPIC, _DATA, _SENDER, _ID, _CURSOR, _TIME, _LOCAL = (
-    tag(TopicMessage, name) for name in ("topic", "data", "sender", "message_id", "cursor", "receive_time", "local")
+_TOPIC, _DATA, _SENDER, _ID, _CURSOR, _TIME, _LOCAL, _HISTORY = (
+    tag(TopicMessage, name)
+    for name in ("topic", "data", "sender", "message_id", "cursor", "receive_time", "local", "history")
 )
 _FIRST = tag(ValidateResponse, "first")
 _SECONDS, _NANOSECONDS = (tag(Timestamp, name) for name in ("seconds", "nanos"))
@@ -42,16 +43,24 @@ class TopicItem(Protocol):
 
 
 def topic_pieces(
-    topic: str, messages: Sequence[TopicItem], *, epoch: bytes, first: int, wall_ns: int, local: bool
+    topic: str,
+    messages: Sequence[TopicItem],
+    *,
+    epoch: bytes,
+    first: int,
+    wall_ns: int,
+    local: bool,
+    history: bool = False,
 ) -> Iterator[tuple[int, bytes]]:
     """Encode messages as items of a SubscribeResponse.
 
     Yields (count, joined items), each of about `PIECE_BYTES`. `first` is the counter of the first message's cursor,
-    `epoch` the 8 bytes before it.
+    `epoch` the 8 bytes before it. `history`: a peer brought them that had them before.
     """
     seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
     when = _SECONDS + varint(seconds) + (_NANOSECONDS + varint(nanoseconds) if nanoseconds else b"")
-    fixed = field(_TOPIC, topic.encode()) + field(_TIME, when) + (_LOCAL + TRUE if local else b"")
+    marks = (_LOCAL + TRUE if local else b"") + (_HISTORY + TRUE if history else b"")
+    fixed = field(_TOPIC, topic.encode()) + field(_TIME, when) + marks
     cursor = _CURSOR + varint(_CURSOR_BYTES) + epoch
     base = len(fixed) + len(cursor) + 8 + len(_DATA) + len(_ID)
     counter = first

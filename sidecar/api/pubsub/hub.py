@@ -2,17 +2,18 @@
 
 import enum
 from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
+from ...core.errors import SidecarError
 from ...core.override import override
+from ...store.history import Lost, StoredTopic
 from ..common.bounds import BATCH_BYTES, Bounds
 from ..common.encode import LagReason, longest_run, shortest_run
 from ..common.faults import SlowReader
 from ..common.outlet import Outlet
 from . import encode
-
-_EVICTED_RANGES = 1024  # remembered a topic, to say how many messages a late cursor missed
+from .chunk import Gap, TopicChunk
 
 
 class Policy(enum.IntEnum):
@@ -23,51 +24,26 @@ class Policy(enum.IntEnum):
     END_STREAM = 3
 
 
-class TopicChunk(NamedTuple):
-    """Consecutive messages of one topic, as joined items. Counters run on over all topics, so chunks never overlap."""
-
-    first: int
-    count: int  # type: ignore[assignment]  # hides tuple.count, as in the core
-    data: bytes
-    local: bool
-
-    @property
-    def last(self) -> int:
-        """The counter of its last message."""
-        return self.first + self.count - 1
-
-    def split(self, count: int, end: int) -> tuple["TopicChunk", "TopicChunk"]:
-        """The first `count` messages, which are `end` bytes, and the rest."""
-        head = TopicChunk(self.first, count, self.data[:end], self.local)
-        return head, TopicChunk(self.first + count, self.count - count, self.data[end:], self.local)
-
-
-class Gap(NamedTuple):
-    """Messages missed; the stream stands at `position` behind it. `missed` None: nobody knows how many."""
-
-    missed: int | None
-    reason: LagReason
-    position: int
-
-    def plus(self, missed: int, position: int) -> "Gap":
-        """A gap that reaches as far as `position` and has so many more messages."""
-        total = None if self.missed is None else self.missed + missed
-        return Gap(total, self.reason, max(self.position, position))
-
-
 class TopicHub:
     """A joined topic: who reads it, and what was delivered lately."""
 
-    def __init__(self, name: str, sign: bool, born: int) -> None:
-        """`born`: the counter at which it was joined; cursors from before may have missed anything."""
+    def __init__(self, name: str, sign: bool, born: int, stored: StoredTopic | None = None) -> None:
+        """`born`: the counter at which it was joined; cursors from before may have missed anything.
+
+        `stored`: what its messages on disk are known by, so that there is more than memory has; None: it has none.
+        """
         self.name = name
         self.sign = sign
+        self.stored = stored
         self.subscribers: dict[Subscription, None] = {}
         self.history_messages = 0
         self.history_bytes = 0
+        self.reach = born
+        """The counter behind which memory has all that came."""
+        self.forgot = 0
+        """When the latest of what memory has let go of was received: nanoseconds since 1970."""
         self._history: deque[TopicChunk] = deque()
-        self._evicted: deque[tuple[int, int, bool]] = deque()  # first and last counter, local
-        self._unknown_before = born
+        self._lost = Lost(born)
 
     def deliver(self, chunk: TopicChunk, bounds: Bounds) -> None:
         """Keep a chunk within the history's bounds, and queue it for every subscriber."""
@@ -85,44 +61,59 @@ class TopicHub:
             chunk = history.popleft()
             self.history_messages -= chunk.count
             self.history_bytes -= len(chunk.data)
-            evicted = self._evicted
-            if evicted and evicted[-1][1] + 1 == chunk.first and evicted[-1][2] == chunk.local:
-                evicted[-1] = (evicted[-1][0], chunk.last, chunk.local)
-            else:
-                evicted.append((chunk.first, chunk.last, chunk.local))
-                if len(evicted) > _EVICTED_RANGES:
-                    self._unknown_before = evicted.popleft()[1]
+            self.reach = chunk.last
+            self.forgot = chunk.received
+            self._lost.add(chunk.first, chunk.last, chunk.local)
 
-    def missed_since(self, position: int, skip_local: bool) -> int | None:
-        """How many messages behind `position` history has lost; None when that is not known."""
-        if position < self._unknown_before:
-            return None
-        return sum(
-            last - max(first, position + 1) + 1
-            for first, last, local in self._evicted
-            if last > position and not (skip_local and local)
-        )
+    def missed(self, after: int, until: int | None = None, *, skip_local: bool) -> int | None:
+        """How many messages behind the counter `after` memory has lost; None when that is not known."""
+        return self._lost.count(after, until, skip_local=skip_local)
 
-    def since(self, position: int) -> Iterator[TopicChunk]:
-        """What history holds behind `position`."""
+    def since(self, after: int, until: int | None = None) -> Iterator[TopicChunk]:
+        """What memory holds behind the counter `after`."""
         for chunk in self._history:
-            if chunk.first > position:
-                yield chunk
-            elif chunk.last > position:
-                yield chunk.split(*shortest_run(chunk.data, position - chunk.first + 1, 0))[1]
+            yield from chunk.between(after, until)
+
+
+class Behind(Protocol):
+    """What came before a subscription takes what comes."""
+
+    def rest(self) -> list[TopicChunk | Gap] | None:
+        """All of it that is left, where memory has it; None where it does not, and `read` is needed."""
+
+    def read(self, answer: Callable[[list[TopicChunk | Gap], SidecarError | None], None]) -> None:
+        """The next part of it."""
+
+    def back(self, position: int) -> bool:
+        """Begin again behind this counter, where all topics are on disk; whether they are."""
 
 
 class Subscription(Outlet):
-    """One reader's queue over its topics. `push` never waits; `take` gives the next batch."""
+    """One reader's queue over its topics. `push` never waits; `take` gives the next batch.
 
-    def __init__(self, epoch: bytes, position: int, *, policy: Policy, bounds: Bounds, skip_local: bool) -> None:
-        """`epoch`, `position`: the cursor that it begins behind. `bounds`: of what the app has not read."""
+    While it is `behind`, it takes nothing that comes: it reads what came before, a part when the one before is taken,
+    until memory has all that is left. That and what comes then follow each other.
+    """
+
+    def __init__(
+        self, epoch: bytes, position: int, *, policy: Policy, bounds: Bounds, skip_local: bool, since: int = 0
+    ) -> None:
+        """`epoch`, `position`: the cursor that it begins behind. `bounds`: of what the app has not read.
+
+        `since`: what peers bring comes if it was received since then: nanoseconds since 1970.
+        """
         super().__init__()
         self._epoch = epoch
         self._policy = policy
         self._bounds = bounds
         self._skip_local = skip_local
-        self._replay: deque[TopicChunk] = deque()  # shares its bytes with the history, whose bounds hold
+        self._since = since
+        self._behind: Behind | None = None
+        self._returns: Behind | None = None  # to what a reader goes back that is too slow
+        self._reading = False
+        self._replay: deque[TopicChunk | Gap] = (
+            deque()
+        )  # a page, or what shares its bytes with the memory of the topics
         self._queue: deque[TopicChunk | Gap] = deque()
         self._messages = 0
         self._bytes = 0
@@ -135,20 +126,47 @@ class Subscription(Outlet):
         """What waits for the reader."""
         return Bounds(self._messages, self._bytes)
 
-    def begin(self, chunks: list[TopicChunk], gap: Gap | None) -> None:
-        """Start with what history holds, behind a gap where some is lost."""
+    def begin(self, behind: Behind, gap: Gap | None) -> None:
+        """Start with what came before, behind a gap where some is lost."""
         self._start = gap
-        self._replay.extend(chunk for chunk in chunks if not (self._skip_local and chunk.local))
+        self._behind = behind
+        if self._policy is Policy.DROP_OLDEST:
+            self._returns = behind
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take what is left in memory, or ask for more of what is not."""
+        behind = self._behind
+        if behind is None or self._reading or self._end is not None:
+            return
+        rest = behind.rest()
+        if rest is not None:
+            self._behind = None
+            self._replay.extend(rest)
+        else:
+            self._reading = True
+            behind.read(self._read)
+
+    def _read(self, entries: list[TopicChunk | Gap], error: SidecarError | None) -> None:
+        self._reading = False
+        self._replay.extend(entries)
+        if error is not None:
+            self.end(error)
+        self.ready.set()
 
     def push(self, chunk: TopicChunk) -> None:
         """Queue a chunk, or as much of it as the policy and the bounds allow."""
-        if self._end is not None or (self._skip_local and chunk.local):
+        if self._behind is not None or self._end is not None or (self._skip_local and chunk.local):
+            return
+        if chunk.history and chunk.received < self._since:
             return
         if (
             self._messages + chunk.count <= self._bounds.messages
             and self._bytes + len(chunk.data) <= self._bounds.bytes
         ):
             self._append(chunk)
+        elif self._returns is not None and self._went_back(chunk):
+            return
         elif self._policy is Policy.DROP_OLDEST:
             self._append(chunk)
             self._drop_oldest()
@@ -156,8 +174,30 @@ class Subscription(Outlet):
             self._refuse_newest(chunk)
         self.ready.set()
 
+    def _went_back(self, chunk: TopicChunk) -> bool:
+        """A reader that began with what is on disk is too slow: what it has not taken, it reads from there."""
+        front = self._queue[0] if self._queue else chunk
+        assert self._returns is not None, "asked only where there is one"
+        if isinstance(front, Gap) or not self._returns.back(front.first - 1):
+            return False
+        self._queue.clear()
+        self._messages = self._bytes = 0
+        self._behind = self._returns
+        self.ready.set()
+        return True
+
     @override
     def take(self) -> bytes | None:
+        if self._behind is None:
+            return self._take()
+        if not self._replay:
+            self._go_on()
+        taken = self._take()
+        if not self._replay:
+            self._go_on()  # while this is being written
+        return taken
+
+    def _take(self) -> bytes | None:
         parts = []
         if self._position is not None:
             if self._start is not None:

@@ -35,6 +35,7 @@ from ..service import ApiService, Handlers, ServiceContext
 from ..statistics import PubSubStatistics
 from . import convert
 from .convert import Result
+from .history import TopicHistory
 from .judging import Judges
 from .topics import Topics
 
@@ -52,10 +53,11 @@ Sent = tuple[Result, bytes]  # with the message's id
 class PubSubService(ApiService):
     """Broadcast; every method as its schema says."""
 
-    def __init__(self, context: ServiceContext) -> None:
-        """Topics are joined as apps subscribe."""
+    def __init__(self, context: ServiceContext, history: TopicHistory | None = None) -> None:
+        """Topics are joined as apps subscribe. `history`: what keeps some of them on disk; None: nothing does."""
         self._context = context
-        self.topics = Topics(context.config, context.feed)
+        self._history = history
+        self.topics = Topics(context.config, context.feed, history)
         config = context.config
         self.judges = Judges(context.feed, Bounds(config.queue_messages, config.queue_bytes), config.max_receivers)
         self._ids: Window[Sent] = Window(context.config.request_ids, _went_somewhere, withdraws=True)
@@ -99,9 +101,10 @@ class PubSubService(ApiService):
     async def subscribe(self, request: convert.SubscribeRequest, call: Call) -> None:
         """The messages of some topics."""
         config = self._context.config
+        topics = values.names(request.topics, _MAX_TOPICS, MAX_TOPIC, "topics")
         subscription = self.topics.subscribe(
-            values.names(request.topics, _MAX_TOPICS, MAX_TOPIC, "topics"),
-            request.cursor,
+            topics,
+            await self.topics.find(topics, convert.start(request)),
             policy=convert.policy(request.policy),
             bounds=Bounds(
                 min(request.queue_messages or config.queue_messages, config.queue_messages),
@@ -188,7 +191,13 @@ class PubSubService(ApiService):
 
     def _local(self, topic: str) -> convert.LocalTopic:
         hub = self.topics.hub(topic)
-        return convert.LocalTopic(len(hub.subscribers), hub.history_messages) if hub else convert.LocalTopic(0, 0)
+        if hub is None:
+            return convert.LocalTopic(0, 0)
+        kept = None
+        if hub.stored is not None and self._history is not None:
+            size, gap = self._history.size(hub.stored), self._history.gap(hub.stored)
+            kept = convert.KeptTopic(size, gap, self._history.trouble)
+        return convert.LocalTopic(len(hub.subscribers), hub.history_messages, kept)
 
     # ------------------------------------------------------------ for both ways of publishing
 
@@ -199,6 +208,7 @@ class PubSubService(ApiService):
         minimum = values.bounded(request.minimum_peers, _MAX_PEERS, "minimum_peers")
         bundling = convert.bundling(request.bundling) if isinstance(request, convert.PublishManyRequest) else None
         self.topics.check_signing(topic, sign)
+        self.topics.published(topic, sign)
         return _Target(self._context.operations, topic, sign, minimum, bundling)
 
     async def send(self, target: "_Target", messages: Sequence[bytes], ids: Sequence[str], *, wait: bool) -> list[Sent]:

@@ -26,6 +26,12 @@ class Lost:
         if len(ranges) > MAX_RANGES:
             self.unknown_before = max(self.unknown_before, ranges.popleft()[1])
 
+    def merge(self, later: "Lost") -> None:
+        """Add what is gone besides."""
+        self.unknown_before = max(self.unknown_before, later.unknown_before)
+        for each in later._ranges:
+            self.add(*each)
+
     def count(self, after: int, until: int | None = None, *, skip_local: bool = False) -> int | None:
         """How many with counters above `after`, up to `until`, are gone; None where that is not known."""
         if after < self.unknown_before:

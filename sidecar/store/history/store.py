@@ -4,7 +4,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
 from typing import NamedTuple
@@ -280,15 +280,12 @@ class HistoryStore:
             if number in self._topics:
                 self._touch(number).used = self._wall()
 
-    def write(self, batches: Sequence[Kept], missed: Sequence[tuple[StoredTopic, int, int, bool]] = ()) -> None:
-        """Store messages; those that are there already stay as they are.
-
-        `missed`: messages that could not be kept: topic, first and last counter, local.
-        """
+    def write(self, batches: Sequence[Kept], missed: Mapping[StoredTopic, Lost] | None = None) -> None:
+        """Store messages; those that are there already stay as they are. `missed`: what could not be kept."""
         touched: dict[int, None] = {}
-        for topic, first, last, local in missed:
-            self.add(topic, first - 1)
-            self._lose(self._touch(topic.id), [(first, last, local)])
+        for topic, lost in (missed or {}).items():
+            self.add(topic, 0)
+            self._lose(self._touch(topic.id), lost)
         for kept in batches:
             number = kept.topic.id
             self.add(kept.topic, kept.first - 1)
@@ -394,17 +391,16 @@ class HistoryStore:
             topic.bytes -= freed
             topic.evicted = max(topic.evicted, latest)
             topic.oldest = None
-            self._lose(topic, _ranges(told))
+            self._lose(topic, _lost(told))
             size -= freed
             if size <= 0:
                 return
         else:
             self._more = True
 
-    def _lose(self, topic: _Topic, ranges: Iterable[tuple[int, int, bool]]) -> None:
+    def _lose(self, topic: _Topic, lost: Lost) -> None:
         topic.lost = Lost.load(topic.lost.dump())  # the other one is for the case that all this is undone
-        for each in ranges:
-            topic.lost.add(*each)
+        topic.lost.merge(lost)
         self._db.execute(
             "UPDATE topics SET lost = ?, evicted = ? WHERE id = ?", (topic.lost.dump(), topic.evicted, topic.stored.id)
         )
@@ -422,14 +418,10 @@ _INSERTIONS = {
 }
 
 
-def _ranges(told: str) -> list[tuple[int, int, bool]]:
-    """Ranges of counters out of rows, joined where they follow each other."""
-    ranges: list[tuple[int, int, bool]] = []
+def _lost(told: str) -> Lost:
+    """Out of rows: counter, count, local."""
+    lost = Lost()
     for each in told.split(";"):
         cursor, count, local = each.split(",")
-        first, last, own = int(cursor), int(cursor) + int(count) - 1, local == "1"
-        if ranges and ranges[-1][1] + 1 == first and ranges[-1][2] == own:
-            ranges[-1] = (ranges[-1][0], last, own)
-        else:
-            ranges.append((first, last, own))
-    return ranges
+        lost.add(int(cursor), int(cursor) + int(count) - 1, local == "1")
+    return lost

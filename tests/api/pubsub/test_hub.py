@@ -14,7 +14,7 @@ from sidecar.api.common.encode import LagReason
 from sidecar.api.common.faults import SlowReader, TopicOptionsDiffer
 from sidecar.api.config import ApiConfig
 from sidecar.api.pubsub.hub import Policy, Subscription
-from sidecar.api.pubsub.topics import Topics
+from sidecar.api.pubsub.topics import Start, Topics
 from sidecar.core.errors import Closed, InvalidArgument, ResourceExhausted
 from sidecar.core.gossip import MessagesDelivered, TopicJoined, TopicLeft
 from tests.api.fakes import asynchronous, message
@@ -37,7 +37,7 @@ class Fixture:
 
     def subscribe(self, *topics: str, cursor: bytes = b"", **options: Any) -> Subscription:
         wanted: dict[str, Any] = {"policy": Policy.DROP_OLDEST, "bounds": MANY, "skip_local": False, "sign": None}
-        return self.topics.subscribe(topics or ("news",), cursor, **{**wanted, **options})
+        return self.topics.subscribe(topics or ("news",), Start(cursor), **{**wanted, **options})
 
     def deliver(self, *datas: bytes, topic: str = "news", local: bool = False) -> None:
         self.topics.delivered(MessagesDelivered(topic, [message(data, topic, local=local) for data in datas]))

@@ -8,7 +8,7 @@ import pytest
 
 from sidecar.core.errors import StorageError
 from sidecar.core.parameters import HistoryConfig
-from sidecar.store.history import FLAG_HISTORY, FLAG_LOCAL, HistoryStore, Kept, StoredTopic
+from sidecar.store.history import FLAG_HISTORY, FLAG_LOCAL, HistoryStore, Kept, Lost, StoredTopic
 from sidecar.store.history.store import ROW_OVERHEAD
 
 NEWS = StoredTopic(1, "news", True)
@@ -38,9 +38,15 @@ def opened(path: Path, clock: Clock, **config: float) -> HistoryStore:
     return HistoryStore(path / "history.db", HistoryConfig(("*",), **config), clock)  # type: ignore[arg-type]
 
 
-def write(store: HistoryStore, *batches: Kept, missed: list[tuple[StoredTopic, int, int, bool]] | None = None) -> None:
+def lost(first: int, last: int) -> Lost:
+    made = Lost()
+    made.add(first, last, False)
+    return made
+
+
+def write(store: HistoryStore, *batches: Kept, missed: tuple[int, int] | None = None) -> None:
     store.begin()
-    store.write(batches, missed or [])
+    store.write(batches, {NEWS: lost(*missed)} if missed else {})
     store.commit()
 
 
@@ -175,7 +181,7 @@ def test_a_topic_stays_within_its_bytes(tmp_path: Path, clock: Clock) -> None:
 def test_what_was_missed_is_told_as_lost(tmp_path: Path, clock: Clock) -> None:
     store = opened(tmp_path, clock)
     write(store, kept(clock, 11, 10))
-    write(store, missed=[(NEWS, 21, 30, False)])
+    write(store, missed=(21, 30))
     assert store.reads.page([1], 15, END, size=5000).lost == 10
     assert store.reads.page([1], 25, END, size=5000).lost == 5
     assert store.reads.page([1], 10, 24, size=5000).lost == 4
@@ -222,7 +228,7 @@ def test_what_fails_is_undone(tmp_path: Path, clock: Clock) -> None:
     store = opened(tmp_path, clock)
     write(store, kept(clock, 1, 5))
     store.begin()
-    store.write([kept(clock, 6, 5), kept(clock, 11, 5, ELSE)], [(NEWS, 100, 199, False)])
+    store.write([kept(clock, 6, 5), kept(clock, 11, 5, ELSE)], {NEWS: lost(100, 199)})
     store.roll_back()
     assert store.topics() == [NEWS]
     assert store.sizes()[1].messages == 5
