@@ -40,7 +40,10 @@ from .switch import Peer, PeerConnection, SimpleHandler, Stream, Switch
 RELAY_NAME = "/libp2p/relay"  # under which relays advertise themselves in the DHT, as go-libp2p's once did
 _MAX_ADDRESSES = 4  # of one relay, announced; a guess: a relay lies or has two, of each version of IP one
 _RENEW = 0.75  # of a place's time, after which it is renewed; a guess
-_SHORTEST, _LONGEST = 10.0, 86_400.0  # seconds that a place is taken to last: relays' clocks may be wrong
+_SHORTEST, _LONGEST = 10.0, 86_400.0  # seconds that a place is taken to last: clocks may be wrong, the relay's or ours
+# Seconds after which it is renewed at the latest: by a clock that is behind, a place seems to last longer than it does.
+# Three quarters of the hour that go-libp2p's relays and ours give.
+_RENEW_WITHIN = 2700.0
 _LONGEST_PAUSE = 3600.0
 
 
@@ -312,7 +315,7 @@ class RelayClient(SimpleHandler, Service[Never]):
         if place is None:
             raise ProtocolError("relay: a place without its reservation")
         left = place.expire - (self._epoch + now)
-        if left <= 0:
+        if left <= -_LONGEST:  # else the clocks differ: the place was given just now
             raise ProtocolError(f"relay: a place that ended {-left:.0f} s ago, by this node's clock")
         if place.voucher:
             check_voucher(place.voucher, relay.peer, self._switch.local)
@@ -326,7 +329,7 @@ class RelayClient(SimpleHandler, Service[Never]):
         self._count_time(relay, now)
         relay.granted_at = now
         relay.until = now + min(max(left, _SHORTEST), _LONGEST)
-        self._renew_at(relay, now + (relay.until - now) * _RENEW)
+        self._renew_at(relay, now + min((relay.until - now) * _RENEW, _RENEW_WITHIN))
         self._announce(relay, self._addresses(stream, relay, place), now)
 
     def _addresses(self, stream: Stream, relay: _Relay, place: Reservation) -> tuple[Multiaddr, ...]:

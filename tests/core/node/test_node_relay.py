@@ -148,6 +148,20 @@ def test_a_place_is_renewed_and_ends_with_the_relay() -> None:
     assert stage.hidden.node.statistics().relay.places == 1
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_place_is_held_by_a_clock_that_is_an_hour_wrong(hours: int) -> None:
+    stage = Stage(replace(UNLIMITED, reservation_ttl=3600.0))
+    stage.simulation.kill(stage.hidden)
+    stage.hidden.wall_ns += hours * 3600 * 10**9
+    stage.hidden.start()
+    stage.simulation.run(60)
+    for _ in range(3 * 60):
+        stage.simulation.run(60)
+        assert stage.relay.node.statistics().relay.reservations == 1, "the relay knows of a place"
+        assert stage.hidden.node.statistics().relay.places == 1
+    assert stage.hidden.node.statistics().relay.places_failed == {}
+
+
 def test_relays_are_found_in_the_mesh() -> None:
     simulation = Simulation(3)
     relay = simulation.add(replace(QUIET, target_peers=4, dht_server=True, relay=UNLIMITED))
