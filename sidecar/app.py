@@ -58,6 +58,7 @@ from .process.spans import Tracer, open_tracer
 from .store.bans import BanStore
 from .store.directory import DURABLE_FILE, HISTORY_FILE, StateDirectory
 from .store.directory_watch import DirectoryWatch
+from .store.disk_thread import DiskThread
 from .store.peer_memory import PeerMemory
 
 if TYPE_CHECKING:  # imported only where they are asked for
@@ -114,7 +115,8 @@ class App:
         self._config = config = loaded.config
         self._origins = loaded.origins
         self._state_path = state_directory(config, environ)
-        self._audit = Audit(config.audit.file or self._state_path / AUDIT_FILE, config.audit.limit)
+        self._disk = DiskThread()
+        self._audit = Audit(config.audit.file or self._state_path / AUDIT_FILE, config.audit.limit, disk=self._disk)
         self._parts = Parts()
         self._memory: PeerMemory  # this and what follows: from the start on
         self._mail: Mail
@@ -150,9 +152,10 @@ class App:
         moment = _Moment(time.monotonic(), time.time_ns())
         carried = transports(config)
         state = self._open_state()
+        started("disk", self._disk, DiskThread.close)
         identity = state.identity(config.state.identity_file)
         _doubt(check_addresses(config, identity))
-        self._memory = started("memory of peers", PeerMemory(state, config.state.max_peers), PeerMemory.close)
+        self._memory = started("memory of peers", PeerMemory(state, config.state.max_peers, self._disk), PeerMemory.close)
         bans = started("bans", state.open_bans(moment.wall), BanStore.close)
         gate = self._gate(bans, moment)
         self._node = node = self._make_node(identity, gate, state, moment)
@@ -316,6 +319,7 @@ class App:
             log=log,
             tracer=tracer,
             bans=bans,
+            disk=self._disk,
             settings=lambda: describe.settings(Loaded(self._config, self._origins)),
             mail=self._mail,
             history=self._history,

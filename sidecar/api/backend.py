@@ -12,6 +12,7 @@ from ..core.statistics import Statistics
 from ..process.audit import Audit
 from ..process.logs import Log
 from ..process.spans import NoTracer, Tracer
+from ..store.disk_thread import DiskThread
 from .common.calls import Calls
 from .common.lifetime import Lifetime
 from .common.operations import AppOperations
@@ -50,6 +51,7 @@ class Backend:
         audit: Audit | None = None,
         log: Log | None = None,
         bans: Store | None = None,
+        disk: DiskThread | None = None,
         tracer: Tracer | None = None,
         settings: Callable[[], Sequence[Setting]] = list,
         mail: Mail | None = None,
@@ -63,7 +65,7 @@ class Backend:
         `history`: what keeps topics, started; None: nothing does.
         `audit`: where changes of the node are written down; None: in the log only.
         `log`: whose records can be watched and whose levels changed.
-        `bans`: where bans outlast the process; None: nowhere.
+        `bans`: where bans outlast the process; None: nowhere. `disk`: what writes them.
         `tracer`: of the requests that apps make and are given.
         `settings`: the configuration in force.
         """
@@ -80,7 +82,7 @@ class Backend:
             node, feed, config, self.lifetime, self.operations, self.audit, self.epoch_ns
         )
         self.now = context.now
-        self.gatekeeper = Gatekeeper(node.gate, feed, bans)
+        self.gatekeeper = Gatekeeper(node.gate, feed, bans, disk)
         self.readiness = SidecarReadiness(context)
         self.node_service = NodeService(
             context,

@@ -21,10 +21,14 @@ from typing import Any
 
 from ..core.errors import StorageError
 from ..core.statistics import Statistics
+from ..store.disk_thread import DiskThread
 from ..store.files import give_to_owner_of
 
 AUDIT_FILE = "audit.log"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# Seconds that a change waits for its line, so that who is answered finds it there; a guess. A disk that takes longer
+# holds up nobody else: while it is behind, nothing waits for it.
+_PATIENCE = 0.25
 _MAX_TEXT = 1024  # characters of one field
 _log = logging.getLogger("sidecar.audit")
 
@@ -46,14 +50,22 @@ class Audit:
     the node goes on.
     """
 
-    def __init__(self, file: Path | None, limit: int = 1 << 26, wall: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        limit: int = 1 << 26,
+        wall: Callable[[], float] = time.time,
+        disk: DiskThread | None = None,
+    ) -> None:
         """Take what to write to, without opening it.
 
         `file`: made with mode 0600; None: changes are told to the process's log only.
         `limit`: bytes; a file that has grown to so much becomes `NAME.1`, in place of the one that was.
         `wall`: seconds since 1970.
+        `disk`: writes the lines; None: whoever records them does.
         """
         self._file = file
+        self._disk = disk
         self._limit = limit
         self._wall = wall
         self._written = 0
@@ -81,22 +93,30 @@ class Audit:
         line |= {name: _bounded(value) for name, value in fields.items() if value is not None}
         details = ", ".join(f"{_words(name)} {_shown(line[name])}" for name in line if name in fields)
         _log.info("%s by %s%s", _words(action), caller, f": {details}" if details else "")
-        if self._file is None:
+        file = self._file
+        if file is None:
             return
+        if self._disk is None:
+            self._write(file, line)
+        elif not self._disk.post(lambda: self._write(file, line), _PATIENCE):
+            self._lose(file, "the disk is too slow")
+
+    def _write(self, file: Path, line: dict[str, Any]) -> None:
         lines = [line]
         if self._untold:
             lines.insert(0, {"time": line["time"], "action": "audit.lost", "caller": "node", "lines": self._untold})
         try:
-            self._append(self._file, "".join(json.dumps(row, default=str) + "\n" for row in lines).encode())
+            self._append(file, "".join(json.dumps(row, default=str) + "\n" for row in lines).encode())
         except OSError as error:
-            self._lost += 1
-            self._untold += 1
-            _log.error(
-                "the audit log has lost a line: %s cannot be written: %s; the node goes on", self._file, error.strerror
-            )
+            self._lose(file, error.strerror or str(error))
         else:
             self._written += 1
             self._untold = 0
+
+    def _lose(self, file: Path, reason: str) -> None:
+        self._lost += 1
+        self._untold += 1
+        _log.error("the audit log has lost a line: %s cannot be written: %s; the node goes on", file, reason)
 
     def statistics(self) -> AuditStatistics:
         """Lines written and lost since the start."""

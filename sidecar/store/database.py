@@ -61,7 +61,8 @@ def move_aside(path: Path, reason: Unusable) -> Path:
 
 def _opened(path: Path, schema: Schema, *, durable: bool, check: bool, alone: bool) -> sqlite3.Connection:
     """`alone`: no other process can look at it meanwhile. Raises Unusable, sqlite3.Error."""
-    connection = sqlite3.connect(path, timeout=0)  # the directory's lock keeps others out; waiting would stop the loop
+    # The directory's lock keeps others out, so that there is nothing to wait for. One thread at a time uses it.
+    connection = sqlite3.connect(path, timeout=0, check_same_thread=False)
     try:
         if alone:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")

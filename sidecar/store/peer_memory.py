@@ -10,6 +10,7 @@ from ..core.events import AddressesKnown, PeersLearned
 from ..core.peers import KnownAddress, Origin
 from ..core.types import KnownEndpoint, PeerId
 from .directory import StateDirectory
+from .disk_thread import DiskThread
 from .peers import AddressRow, PeerRow, PeerStore
 
 # Seconds that news is gathered before it is written, and what a crash loses at most. A batch costs some 0.3 ms.
@@ -28,10 +29,15 @@ class PeerMemory:
         self,
         state: StateDirectory,
         max_peers: int,
+        disk: DiskThread,
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`wall`: the wall clock in seconds, in which the store's ages are told; `monotonic`: that of the node."""
+        """Open the file and read it here and now: what is learned later is written by `disk`.
+
+        `wall`: the wall clock in seconds, in which the store's ages are told; `monotonic`: that of the node.
+        """
+        self._disk = disk
         self._wall = wall
         self._monotonic = monotonic
         self._max_peers = max_peers
@@ -41,6 +47,7 @@ class PeerMemory:
         self._addresses: dict[PeerId, list[AddressRow]] = {}
         self._anchors: tuple[PeerId, ...] = ()  # news
         self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._store = self._open(state)
 
     def _open(self, state: StateDirectory) -> PeerStore | None:
@@ -141,10 +148,21 @@ class PeerMemory:
         self._write_soon()
 
     def _write_soon(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self.flush)
+        if self._timer is None and self._writing is None:
+            self._timer = asyncio.get_running_loop().call_later(_INTERVAL, self._begin_to_write)
 
-    def flush(self) -> None:
+    def _begin_to_write(self) -> None:
+        self._timer = None
+        self._writing = asyncio.get_running_loop().create_task(self._write_all(), name="memory of peers")
+
+    async def _write_all(self) -> None:
+        """What comes meanwhile is gathered, and is written next: a slow disk makes the batches larger."""
+        await self.flush()
+        self._writing = None
+        if self._pending or self._failed or self._endpoints or self._addresses or self._anchors:
+            self._write_soon()
+
+    async def flush(self) -> None:
         """Write what has been gathered, in one statement of each kind."""
         if self._timer is not None:
             self._timer.cancel()
@@ -154,24 +172,31 @@ class PeerMemory:
         endpoints, self._endpoints = list(self._endpoints.values()), {}
         anchors, self._anchors = self._anchors, ()
         addresses, self._addresses = self._addresses, {}
-        if self._store is None:
+        store = self._store
+        if store is None:
             return
-        try:
-            self._store.save(batch)
-            self._store.failed(failed)
-            self._store.save_addresses(addresses)
-            self._store.save_endpoints(endpoints)
+
+        def write() -> None:
+            store.save(batch)
+            store.failed(failed)
+            store.save_addresses(addresses)
+            store.save_endpoints(endpoints)
             if anchors:
-                self._store.save_anchors(anchors)
+                store.save_anchors(anchors)
+
+        try:
+            await self._disk.run(write)
         except StorageError as error:
             _log.warning("%d peers and %d addresses are not remembered: %s", len(batch), len(endpoints), error)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Write what is left and let go of the file."""
-        self.flush()
+        if self._writing is not None:
+            await asyncio.wait((self._writing,))
+        await self.flush()
         store, self._store = self._store, None
         if store is not None:
             try:
-                store.close()
+                await self._disk.run(store.close)
             except StorageError as error:
                 _log.warning("%s", error)

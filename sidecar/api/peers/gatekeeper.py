@@ -11,6 +11,7 @@ from ...core.errors import NotFound, StorageError
 from ...core.events import BansLifted, BansMade, ProtectionChanged, WallClockRead
 from ...core.gate import Ban, Gate, Subject
 from ...core.types import PeerId
+from ...store.disk_thread import DiskThread
 from ..surface import Feed
 
 _LOOK = 1.0  # seconds between two looks at the wall clock: how late a ban ends at most
@@ -19,7 +20,7 @@ _log = logging.getLogger("sidecar.api.gatekeeper")
 
 
 class Store(Protocol):
-    """Where bans outlast the process. Each call raises StorageError."""
+    """Where bans outlast the process. Each call raises StorageError; they come from the disk's thread."""
 
     def add(self, bans: Sequence[Ban]) -> None:
         """Keep bans, each in place of one of the same subject."""
@@ -53,12 +54,17 @@ class Gatekeeper:
         gate: Gate,
         feed: Feed,
         store: Store | None = None,
+        disk: DiskThread | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`store`: None keeps nothing. `wall`: seconds since 1970, which bans end by."""
+        """`store`: None keeps nothing. `disk`: writes to it; None: whoever calls does.
+
+        `wall`: seconds since 1970, which bans end by.
+        """
         self.gate = gate
         self._feed = feed
         self._store = store
+        self._disk = disk
         self._wall = wall
         self._timer: asyncio.TimerHandle | None = None
 
@@ -88,13 +94,13 @@ class Gatekeeper:
             self._feed(WallClockRead(wall))
             if self.gate.size < before:
                 _log.info("bans that have ended: %d", before - self.gate.size)
-                self._keep(lambda store: store.forget(wall), "")
+                self._keep_soon(lambda store: store.forget(wall))
         moved = self.gate.take_moved()
         if moved:
             _log.warning(
                 "the clock was set back; bans that begin anew now, for as long as each was made for: %d", len(moved)
             )
-            self._keep(lambda store: store.add(moved), "")
+            self._keep_soon(lambda store: store.add(moved))
 
     # ------------------------------------------------------------ what callers ask
 
@@ -104,39 +110,63 @@ class Gatekeeper:
         now = self._wall()
         return tuple(Ban(subject, reason, now, None if seconds is None else now + seconds) for subject in subjects)
 
-    def banned(self, bans: tuple[Ban, ...], made: BansMade) -> Banned:
+    async def banned(self, bans: tuple[Ban, ...], made: BansMade) -> Banned:
         """The node lives by new bans: keep them."""
         warnings = [f"{peer} is a bootstrap peer; this node cannot join the mesh through it" for peer in made.bootstrap]
         warnings += [f"{peer} is protected, which only keeps it from being trimmed" for peer in made.protected]
-        warnings += self._keep(lambda store: store.add(bans), "the ban is in force, but not after a restart")
+        warnings += await self._keep(lambda store: store.add(bans), "the ban is in force, but not after a restart")
         return Banned(bans, made.closed, tuple(warnings))
 
-    def allow(self, subjects: Sequence[Subject]) -> tuple[str, ...]:
-        """Lift bans; returns what else there is to know. Raises NotFound, and lifts none, when one is not banned."""
+    def allow(self, subjects: Sequence[Subject]) -> None:
+        """Lift bans; `allowed` keeps that. Raises NotFound, and lifts none, when one is not banned."""
         self.refresh()
         for subject in subjects:
             if self.gate.get(subject) is None:
                 refusal = self.gate.still_refuses(subject)
                 raise NotFound(f"{subject} has no ban of its own" + (f"; {refusal}" if refusal else ""))
         self._feed(BansLifted(tuple(subjects)))
-        warnings = self._keep(lambda store: store.remove(subjects), "the ban is lifted, but back after a restart")
+
+    async def allowed(self, subjects: Sequence[Subject]) -> tuple[str, ...]:
+        """Bans are lifted: keep that; what else there is to know."""
+        warnings = await self._keep(lambda store: store.remove(subjects), "the ban is lifted, but back after a restart")
         still = (self.gate.still_refuses(subject) for subject in subjects)
         return (*warnings, *(f"still refused: {refusal}" for refusal in still if refusal is not None))
 
-    def protect(self, peer: PeerId, protected: bool) -> tuple[str, ...]:
-        """Protect a peer or protect it no more; returns what else there is to know. Raises ResourceExhausted."""
+    def protect(self, peer: PeerId, protected: bool) -> None:
+        """Protect a peer or protect it no more; `protected` keeps that. Raises ResourceExhausted."""
         self._feed(ProtectionChanged(peer, protected))
+
+    async def protected(self, peer: PeerId, protected: bool) -> tuple[str, ...]:
+        """A peer is protected, or is no more: keep that; what else there is to know."""
         lost = "the peer is protected, but not after a restart"
         if not protected:
             lost = "the peer is not protected, but is again after a restart"
-        return self._keep(lambda store: store.protect(peer, protected), lost)
+        return await self._keep(lambda store: store.protect(peer, protected), lost)
 
-    def _keep(self, write: Callable[[Store], None], lost: str) -> tuple[str, ...]:
-        if self._store is None:
+    async def _keep(self, write: Callable[[Store], None], lost: str) -> tuple[str, ...]:
+        store = self._store
+        if store is None:
             return ()
-        try:
-            write(self._store)
-        except StorageError as error:
-            _log.error("%s%s", f"{lost}: " if lost else "", error)
-            return (f"{lost}: {error}",) if lost else ()
-        return ()
+        if self._disk is None:
+            return _written(store, write, lost)
+        return await self._disk.run(lambda: _written(store, write, lost))
+
+    def _keep_soon(self, write: Callable[[Store], None]) -> None:
+        store = self._store
+        if store is not None:
+
+            def job() -> None:
+                _written(store, write, "")
+
+            if self._disk is None or not self._disk.post(job):
+                job()
+
+
+def _written(store: Store, write: Callable[[Store], None], lost: str) -> tuple[str, ...]:
+    """What the caller has to know where the disk refuses. `lost`: what that means; empty: it is only logged."""
+    try:
+        write(store)
+    except StorageError as error:
+        _log.error("%s%s", f"{lost}: " if lost else "", error)
+        return (f"{lost}: {error}",) if lost else ()
+    return ()

@@ -137,19 +137,20 @@ class PeerService(ApiService):
                 raise values.invalid("duration", "0 seconds; leave it out for a ban without an end")
         bans = keeper.bans(subjects, reason, seconds)
         made: BansMade = await self._context.operations.ask(lambda op: BanRequested(op, bans))
-        banned = keeper.banned(bans, made)
         for ban in bans:
             self._context.changed(
                 _action(ban.subject, "banned"), **_named(ban.subject), reason=reason or None, seconds=seconds
             )
+        banned = await keeper.banned(bans, made)
         return convert.banned([BanView(ban, 0, False) for ban in bans], banned.closed, banned.warnings)
 
     async def allow_peer(self, request: convert.AllowPeerRequest, call: Call) -> object:
         """Lift bans."""
         subjects = self._subjects(request.peer_id, request.network)
-        warnings = self._gatekeeper.allow(subjects)
+        self._gatekeeper.allow(subjects)
         for subject in subjects:
             self._context.changed(_action(subject, "allowed"), **_named(subject))
+        warnings = await self._gatekeeper.allowed(subjects)
         return convert.allowed(warnings)
 
     async def list_bans(self, request: convert.ListBansRequest, call: Call) -> object:
@@ -166,17 +167,19 @@ class PeerService(ApiService):
     async def protect_peer(self, request: convert.ProtectPeerRequest, call: Call) -> object:
         """Keep a peer from being trimmed."""
         peer = self._context.other_peer(request.peer_id)
-        warnings = self._gatekeeper.protect(peer, True)
+        self._gatekeeper.protect(peer, True)
         self._context.changed("peer.protected", peer_id=str(peer))
+        warnings = await self._gatekeeper.protected(peer, True)
         return convert.protected(warnings)
 
     async def unprotect_peer(self, request: convert.UnprotectPeerRequest, call: Call) -> object:
         """Protect a peer no more."""
         peer = self._context.other_peer(request.peer_id)
-        warnings = self._gatekeeper.protect(peer, False)
+        self._gatekeeper.protect(peer, False)
+        self._context.changed("peer.unprotected", peer_id=str(peer))
+        warnings = await self._gatekeeper.protected(peer, False)
         if any(view.peer == peer and view.protected for view in self._context.node.peers(known=True)):
             warnings += ("the peer stays protected: it is a bootstrap peer, or gate.protected_peers names it",)
-        self._context.changed("peer.unprotected", peer_id=str(peer))
         return convert.unprotected(warnings)
 
     async def set_peer_score(self, request: convert.SetPeerScoreRequest, call: Call) -> object:

@@ -249,7 +249,7 @@ async def test_bans_end_in_the_store_too(tmp_path: Path) -> None:
     keeper = Gatekeeper(gate, feed, store, wall=lambda: now[0])
     bans = keeper.bans([OTHER], "", 60.0)
     gate.add(*bans)
-    keeper.banned(bans, events.BansMade(0, (), ()))
+    await keeper.banned(bans, events.BansMade(0, (), ()))
     keeper.refresh()
     assert not fed  # nothing is due: the node is left alone
     now[0] += 60.0
@@ -266,7 +266,7 @@ async def test_a_clock_that_is_set_back_is_kept_account_of(tmp_path: Path) -> No
     keeper = Gatekeeper(gate, lambda input: gate.advance(input.wall), store, wall=lambda: now[0])
     bans = keeper.bans([OTHER, THIRD], "", 60.0)
     gate.add(*bans)
-    keeper.banned(bans, events.BansMade(0, (), ()))
+    await keeper.banned(bans, events.BansMade(0, (), ()))
     now[0] -= day
     gate.lift(THIRD)
     keeper.refresh()
