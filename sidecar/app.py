@@ -60,6 +60,7 @@ from .store.directory import DURABLE_FILE, HISTORY_FILE, StateDirectory
 from .store.directory_watch import DirectoryWatch
 from .store.disk_thread import DiskThread
 from .store.peer_memory import PeerMemory
+from .store.volume import volatile
 
 if TYPE_CHECKING:  # imported only where they are asked for
     from .observe.observer import Observer
@@ -155,7 +156,9 @@ class App:
         started("disk", self._disk, DiskThread.close)
         identity = state.identity(config.state.identity_file)
         _doubt(check_addresses(config, identity))
-        self._memory = started("memory of peers", PeerMemory(state, config.state.max_peers, self._disk), PeerMemory.close)
+        self._memory = started(
+            "memory of peers", PeerMemory(state, config.state.max_peers, self._disk), PeerMemory.close
+        )
         bans = started("bans", state.open_bans(moment.wall), BanStore.close)
         gate = self._gate(bans, moment)
         self._node = node = self._make_node(identity, gate, state, moment)
@@ -272,7 +275,10 @@ class App:
     def _open_mail(self) -> Mail:
         """What keeps durable messages."""
         return Mail(
-            self._state_path / DURABLE_FILE, durable_config(self._config), lambda told: self._runtime.feed(told)
+            self._state_path / DURABLE_FILE,
+            durable_config(self._config),
+            lambda told: self._runtime.feed(told),
+            volatile=volatile(self._state_path),
         )
 
     def _open_history(self) -> TopicHistory:

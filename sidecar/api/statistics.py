@@ -66,6 +66,10 @@ class MailStatistics(Statistics):
     dead_letters: int = 0
     disk_refuses: int = 0
     """1 while it does."""
+    disk_slow: int = 0
+    """1 while a transaction takes a second or more."""
+    volatile: int = 0
+    """1 where the state directory is in memory, or in a container's own layer."""
 
 
 @dataclass(slots=True)

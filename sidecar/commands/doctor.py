@@ -78,6 +78,7 @@ async def _findings(options: argparse.Namespace, config: Config) -> AsyncIterato
     for finding in machine.state(directory, config, holder):
         yield finding
     yield machine.disk(directory)
+    yield machine.volume(directory)
     yield machine.clock(directory)
     yield machine.files(config, holder)
     for finding in machine.certificates(config):

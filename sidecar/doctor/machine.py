@@ -21,6 +21,7 @@ from ..net.listener import open_socket
 from ..process.open_files import allowed
 from ..store.directory import KEY_FILE, LOCK_FILE
 from ..store.identity_key import existing_identity, load_identity
+from ..store.volume import volatile
 from .finding import Finding, ok, problem, warning
 
 _MIB = 1 << 20
@@ -134,6 +135,15 @@ def disk(directory: Path) -> Finding:
     if free < _LITTLE:
         return warning("disk", f"{free // _MIB} MiB are free on the disk of {place}", remedy)
     return ok("disk", f"{free // _MIB} MiB are free on the disk of {place}")
+
+
+def volume(directory: Path) -> Finding:
+    """Whether what is written there is still there after a restart."""
+    wrong = volatile(_nearest(directory))
+    if not wrong:
+        return ok("volume", f"what is written to {directory} stays, as far as the mounts tell")
+    remedy = "name a directory on a disk that stays with --state, or mount a volume there, or the key goes as well"
+    return warning("volume", wrong, remedy)
 
 
 class _Timex(ctypes.Structure):

@@ -429,6 +429,16 @@ ROWS: tuple[Row, ...] = (
     _gauge(lambda c: c.api.mail.outbox_bytes, "durable_bytes", _KEPT_BYTES, box="outbox"),
     _gauge(lambda c: c.api.mail.inbox_bytes, "durable_bytes", _KEPT_BYTES, box="inbox"),
     _gauge(lambda c: c.api.mail.disk_refuses, "durable_disk_refuses", "1 while the disk takes no durable messages."),
+    _gauge(
+        lambda c: c.api.mail.disk_slow,
+        "durable_disk_slow",
+        "1 while the disk takes a second or more for a transaction of durable messages.",
+    ),
+    _gauge(
+        lambda c: c.api.mail.volatile,
+        "durable_volatile",
+        "1 where durable messages do not last: the state directory is in memory, or in a container's own layer.",
+    ),
     # topic history
     _gauge(lambda c: c.api.history.topics, "history_topics", "Topics that are kept on disk."),
     _gauge(lambda c: c.api.history.messages, "history_messages", "Messages of topics on disk."),

@@ -112,6 +112,11 @@ def _probe(connection: sqlite3.Connection, schema: Schema) -> None:
         connection.execute(probe).fetchone()
 
 
+def touch(connection: sqlite3.Connection, schema: Schema) -> None:
+    """Write something that changes nothing. Raises sqlite3.Error."""
+    connection.execute(f"PRAGMA user_version = {schema.version}")
+
+
 def because(path: Path, error: Exception) -> str:
     """What went wrong with the database, and what is known of its disk, of which SQLite tells little."""
     with contextlib.suppress(OSError):

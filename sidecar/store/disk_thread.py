@@ -49,7 +49,7 @@ class DiskThread:
             result, failed = None, None
             try:
                 result = job()
-            except Exception as error:  # noqa: BLE001: it is raised where it was asked for
+            except Exception as error:  # noqa: BLE001 - it is raised where it was asked for
                 failed = error
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(told, result, failed)
@@ -93,7 +93,7 @@ class DiskThread:
         while (job := self._jobs.get()) is not None:
             try:
                 job()
-            except Exception:  # the next ones are not to suffer for it
+            except Exception:  # noqa: BLE001 - a job is a task boundary
                 _log.exception("a write failed")
             self._done_count += 1
 

@@ -6,6 +6,7 @@ import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -22,6 +23,8 @@ Answer = Callable[[Any, SidecarError | None], None]
 _MOST = 1024  # jobs in one transaction
 _PENDING = 64 << 20  # bytes that wait for the disk
 _LOOK_AGAIN = 60.0  # seconds until clocks are compared anew, whatever is due: they may have been set
+_TRY_AGAIN = 5.0  # seconds until a disk that refused is tried again, if nothing else is asked of it; a guess
+_SLOW = 1.0  # seconds that an answer takes at most while all is well; a guess
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +55,12 @@ class Store(Protocol[ChangesOut]):
     def expire(self) -> None:
         """End what is out of time."""
 
+    def writes(self) -> int:
+        """Grows by what is written."""
+
+    def touch(self) -> None:
+        """Write something that changes nothing."""
+
     def close(self) -> None:
         """Let go of the file."""
 
@@ -61,6 +70,22 @@ class _Asked(NamedTuple):
     answer: Answer
     size: int
     changes: bool
+
+
+class _Done(NamedTuple):
+    """What became of those that asked in one moment."""
+
+    group: list[_Asked]
+    answers: list[tuple[Any, SidecarError | None]]
+    changes: Any
+    due: float | None
+    trouble: SidecarError | None
+    seconds: float
+    """How long it took."""
+    carried_out: bool
+    """There was a transaction, or there should have been."""
+    wrote: bool
+    """The disk was given something: that all went well means something."""
 
 
 class Keeper(Generic[StoreT, ChangesT]):
@@ -74,17 +99,20 @@ class Keeper(Generic[StoreT, ChangesT]):
         on_trouble: Callable[[str], None] = lambda trouble: None,
         what: str = "durable messages",
         *,
+        on_slow: Callable[[str], None] = lambda slow: None,
         reopens: bool = False,
     ) -> None:
         """`on_changes` hears of every transaction before those that asked for it are answered.
 
         `on_trouble` hears when the disk begins to refuse, and with "" when it no longer does. `what` it keeps, for the
-        log. `reopens`: a file that turns out to be damaged is opened anew, by whoever knows what to do with it.
+        log. `on_slow` hears when it takes long, with a sentence, and with "" when it no longer does. `reopens`: a file
+        that turns out to be damaged is opened anew, by whoever knows what to do with it.
         """
         self.path = path
         self._open_store = open_store
         self._on_changes = on_changes
         self._on_trouble = on_trouble
+        self._on_slow = on_slow
         self._what = what
         self._reopens = reopens
         self._damaged = False
@@ -97,6 +125,15 @@ class Keeper(Generic[StoreT, ChangesT]):
         self._closed = False
         self.trouble = ""
         """Why the disk refused last; empty where it has not since."""
+        self.slow = ""
+        """What shows that the disk is slow; empty where it is not."""
+        self._waiting = 0  # jobs that are not answered
+        self._slow_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the file is to blame when the disk refuses."""
+        return bool(self.trouble) and self._damaged
 
     async def start(self) -> None:
         """Open the file where there is one already. Raises StorageError."""
@@ -147,6 +184,9 @@ class Keeper(Generic[StoreT, ChangesT]):
         if asked.size and self._pending + asked.size > _PENDING:
             raise QueueFull(f"{self._pending} bytes wait for the disk, at most {_PENDING}")
         self._pending += asked.size
+        self._waiting += 1
+        if self._slow_timer is None:
+            self._slow_timer = self._loop.call_later(_SLOW, self._nothing_answered)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._what, daemon=True)
             self._thread.start()
@@ -162,6 +202,8 @@ class Keeper(Generic[StoreT, ChangesT]):
         if self._thread is not None:
             self._asked.put(None)
             await self._ended.wait()
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
 
     # ------------------------------------------------------------ in the thread
 
@@ -181,11 +223,16 @@ class Keeper(Generic[StoreT, ChangesT]):
             due: float | None = None
             answers: list[tuple[Any, SidecarError | None]] = []
             trouble: SidecarError | None = None
+            wrote = False
+            begun = time.monotonic()
             try:
                 if store is None and group:
                     store = self._open_store()
+                    wrote = not changing
                 if store is not None and changing:
+                    before = store.writes()
                     answers, changes = _carry_out(store, changing)
+                    wrote = store.writes() != before
                     due = store.next_expiry()
             except SidecarError as error:
                 trouble = error
@@ -198,9 +245,10 @@ class Keeper(Generic[StoreT, ChangesT]):
                 with contextlib.suppress(sqlite3.Error):
                     store.close()
                 store = None
-            tried = bool(changing) or store is None
-            told = (changing + looking, answers, changes, due, trouble, tried)
-            self._loop.call_soon_threadsafe(self._told, *told)
+            carried_out = bool(changing) or store is None
+            seconds = time.monotonic() - begun
+            done = _Done(changing + looking, answers, changes, due, trouble, seconds, carried_out, wrote)
+            self._loop.call_soon_threadsafe(self._told, done)
         if store is not None:
             with contextlib.suppress(sqlite3.Error):
                 store.close()
@@ -225,28 +273,44 @@ class Keeper(Generic[StoreT, ChangesT]):
 
     # ------------------------------------------------------------ on the loop
 
-    def _told(
-        self,
-        group: list[_Asked],
-        answers: list[tuple[Any, SidecarError | None]],
-        changes: ChangesT | None,
-        due: float | None,
-        trouble: SidecarError | None,
-        tried: bool,
-    ) -> None:
-        """`tried`: the disk was asked to take something, or to be there at all."""
-        if tried:
-            self._note(trouble)
-        if changes is not None:
-            self._on_changes(changes)
-        for each, (result, error) in zip(group, answers, strict=True):
+    def _told(self, done: _Done) -> None:
+        self._waiting -= len(done.group)
+        if self._slow_timer is not None:
+            self._slow_timer.cancel()
+            self._slow_timer = self._loop.call_later(_SLOW, self._nothing_answered) if self._waiting else None
+        if done.wrote or done.seconds >= _SLOW:
+            self._note_slow(done.seconds)
+        if done.wrote or done.trouble is not None:
+            self._note(done.trouble)
+        if done.changes is not None:
+            self._on_changes(done.changes)
+        for each, (result, error) in zip(done.group, done.answers, strict=True):
             self._pending -= each.size
             each.answer(result, error)
-        if group and tried:
-            self._arm(due)
+        if done.group and done.carried_out:
+            self._arm(_TRY_AGAIN if self.trouble else done.due)
+
+    def _nothing_answered(self) -> None:
+        self._slow_timer = self._loop.call_later(_SLOW, self._nothing_answered)
+        self._note_slow(_SLOW)
+
+    def _note_slow(self, seconds: float) -> None:
+        before = self.slow
+        self.slow = ""
+        if seconds >= _SLOW:
+            self.slow = before or f"{self.path}: its disk takes {seconds:.1f} s or more for one transaction"
+        if self.slow == before:
+            return
+        if self.slow:
+            _log.warning("%s: the disk is slow: %s", self._what, self.slow)
+        else:
+            _log.info("%s: the disk is no longer slow", self._what)
+        self._on_slow(self.slow)
 
     def _note(self, trouble: SidecarError | None) -> None:
         before, self.trouble = self.trouble, "" if trouble is None else str(trouble)
+        if trouble is None and not self._reopens:
+            self._damaged = False
         if trouble is not None and not before:
             _log.error("%s cannot be kept: %s", self._what, trouble)
         elif trouble is None and before:
@@ -264,7 +328,17 @@ class Keeper(Generic[StoreT, ChangesT]):
     def _expire(self) -> None:
         self._timer = None
         if not self._closed:
-            self.ask(lambda store: store.expire(), lambda result, error: None)
+            self.ask(_expire_and_write if self.trouble else _expire, lambda result, error: None)
+
+
+def _expire(store: Store[Any]) -> None:
+    store.expire()
+
+
+def _expire_and_write(store: Store[Any]) -> None:
+    """Whether the disk takes it again shows only where something is written."""
+    store.expire()
+    store.touch()
 
 
 def _carry_out(store: Store[ChangesT], group: list[_Asked]) -> tuple[list[tuple[Any, SidecarError | None]], ChangesT]:

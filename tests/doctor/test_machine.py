@@ -215,3 +215,10 @@ def test_a_file_of_rules(tmp_path: Path, text: str | None, level: Level | None) 
         file.write_text(text)
     found = levels(machine.rules(config(gossip__rules=str(file)) if text is not None else Config()))
     assert found == ([("rules", level)] if level else [])
+
+
+def test_a_volume_that_does_not_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "volatile", lambda path: f"{path} is on tmpfs" if path == tmp_path else "")
+    found = machine.volume(tmp_path / "not" / "there")
+    assert (found.level, found.message) == (Level.WARNING, f"{tmp_path} is on tmpfs")
+    assert machine.volume(tmp_path.parent).level is Level.OK

@@ -46,7 +46,8 @@ const (
 	SendOutcome_SEND_OUTCOME_TIMED_OUT SendOutcome = 8
 	// It was sent, and the connection was lost before the receipt: it may have arrived.
 	SendOutcome_SEND_OUTCOME_UNKNOWN SendOutcome = 9
-	// Durable: it is on this node's disk, and `DurableService` tells what becomes of it.
+	// Durable: it is on this node's disk, and `DurableService` tells what becomes of it. Where that disk does not last (the
+	// state directory is in memory, or in a container's own layer), `detail` says so.
 	SendOutcome_SEND_OUTCOME_STORED SendOutcome = 10
 	// Durable: a bound of the outbox is reached (of the peer, the protocol, the token or in all); nothing was stored.
 	SendOutcome_SEND_OUTCOME_OUTBOX_FULL SendOutcome = 11

@@ -47,8 +47,9 @@ class DurableMessages:
             return [Sent(SendOutcome.OUTBOX_FULL, str(error))] * len(messages)
         except StorageError as error:
             return [Sent(SendOutcome.NOT_STORED, str(error))] * len(messages)
+        detail = f"it does not last: {self._mail.volatile}" if self._mail.volatile else ""
         sent = [
-            Sent(SendOutcome.STORED, "", StoredPlace(appended.incarnation, number)) for number in appended.sequences
+            Sent(SendOutcome.STORED, detail, StoredPlace(appended.incarnation, number)) for number in appended.sequences
         ]
         if appended.error is not None:
             outcome = SendOutcome.OUTBOX_FULL

@@ -29,19 +29,25 @@ DISK_AGAIN = 1.0  # seconds until a disk that refused is tried again
 class Mail:
     """Carries out what the node asks of the store, and tells node and apps what has changed there."""
 
-    def __init__(self, path: Path, config: DurableConfig, feed: Feed) -> None:
-        """`path`: the file, made when it is first needed."""
+    def __init__(self, path: Path, config: DurableConfig, feed: Feed, *, volatile: str = "") -> None:
+        """`path`: the file, made when it is first needed. `volatile`: why it will not outlast much, see `volume`."""
         self.config = config
+        self.volatile = volatile
+        """Why what is kept will not outlast much, a sentence; empty where it does."""
+        self._used = False  # in this run or one before
         self._feed = feed
-        self._keeper = Keeper(path, config, self._on_changes, self._on_trouble)
-        self._told: list[Callable[[str], None]] = []
+        self._keeper = Keeper(path, config, self._on_changes, self._on_trouble, on_slow=self._on_trouble)
+        self._told: list[Callable[[str, str], None]] = []
         self._readers: dict[str, Reader] = {}  # by protocol
         self._watchers: dict[Wakeup, None] = {}
 
     async def start(self) -> None:
         """Go on with what is there from runs before. Raises StorageError where the file cannot be used."""
         if not self._keeper.path.exists():
+            if self.volatile:
+                _log.info("durable messages would not last: %s", self.volatile)
             return
+        self._use()
 
         def look(store: DurableStore) -> tuple[list[durable.Outgoing], list[PeerId]]:
             store.expire()
@@ -64,18 +70,40 @@ class Mail:
         """What is kept."""
         return self._keeper.sizes
 
-    def tell(self, told: Callable[[str], None]) -> None:
-        """Call this when the disk begins to refuse, with what is wrong, and with "" when it no longer does."""
+    def tell(self, told: Callable[[str, str], None]) -> None:
+        """Call this when something is wrong with the disk, with one word and a sentence; with "" when nothing is."""
         self._told.append(told)
 
     def _on_trouble(self, trouble: str) -> None:
+        keeper = self._keeper
+        if keeper.trouble:
+            found = ("Damaged" if keeper.damaged else "DiskRefuses"), keeper.trouble
+        elif keeper.slow:
+            found = "DiskSlow", keeper.slow
+        elif self.volatile and self._used:
+            found = "VolatileVolume", self.volatile
+        else:
+            found = "", ""
         for told in self._told:
-            told(trouble)
+            told(*found)
+
+    def _use(self) -> None:
+        """Durable messages are wanted: now it matters what they are written to."""
+        if not self._used:
+            self._used = True
+            if self.volatile:
+                _log.warning("durable messages do not last: %s; name another place with --state", self.volatile)
+                self._on_trouble("")
 
     def statistics(self) -> MailStatistics:
         """What is kept, and whether the disk lets us."""
-        sizes = self._keeper.sizes
-        return MailStatistics(*sizes, disk_refuses=int(bool(self._keeper.trouble)))
+        keeper = self._keeper
+        return MailStatistics(
+            *keeper.sizes,
+            disk_refuses=int(bool(keeper.trouble)),
+            disk_slow=int(bool(keeper.slow)),
+            volatile=int(bool(self.volatile)),
+        )
 
     async def run(self, job: Callable[[DurableStore], Any]) -> Any:
         """Ask the store for something. Raises what the job does, StorageError."""
@@ -85,6 +113,7 @@ class Mail:
 
     async def send(self, append: Append) -> Appended:
         """Store messages; returns once they are on the disk. Raises QueueFull, StorageError."""
+        self._use()
         size = sum(map(len, append.messages)) + ROW_OVERHEAD * len(append.messages)
         return await self._keeper.run(lambda store: store.outbox.append(append), size)
 
@@ -114,6 +143,7 @@ class Mail:
 
     async def begin(self, reader: Reader) -> None:
         """Let it have what waits already. Raises StorageError."""
+        self._use()
 
         def look(store: DurableStore) -> list[Waiting]:
             found: list[Waiting] = []

@@ -42,15 +42,15 @@ class SidecarReadiness:
         self._node = context.node
         self._now = context.now
         self._epoch_ns = context.epoch_ns
-        self._unmet: dict[str, Condition] = {}  # by type
+        self._own: dict[str, Condition] = {}  # by type: those that are not met, or not fully
         self._told: list[Callable[[], None]] = []
         self._watchers: Watchers[ReadinessWatcher] = Watchers(
             context.lifetime, context.config.max_watchers, "watchers of readiness"
         )
 
     def conditions(self) -> tuple[Condition, ...]:
-        """What readiness is made of: the node's conditions, and those of our own that are not met."""
-        return (*self._node.conditions(), *self._unmet.values())
+        """What readiness is made of: the node's conditions, and those of our own of which there is something to say."""
+        return (*self._node.conditions(), *self._own.values())
 
     def ready(self) -> bool:
         """Whether every condition is met."""
@@ -61,11 +61,28 @@ class SidecarReadiness:
         unmet = Condition("Serving", False, "SocketGone", trouble, remedy, self._since("Serving"))
         self._tell_own(unmet, bool(trouble))
 
-    def stored(self, trouble: str = "") -> None:
-        """Durable messages can be kept, or they cannot: a sentence."""
-        remedy = "make room on the disk of the state directory, or make it writable; nothing that is kept is lost"
-        unmet = Condition("Storing", False, "DiskRefuses", trouble, remedy, self._since("Storing"))
-        self._tell_own(unmet, bool(trouble))
+    def stored(self, reason: str = "", message: str = "") -> None:
+        """Durable messages can be kept as they should, or else one of these words and a sentence say why not."""
+        since = self._since("Storing", reason not in ("DiskRefuses", "Damaged"))
+        match reason:
+            case "DiskRefuses":
+                remedy = (
+                    "make room on the disk of the state directory, or make it writable; nothing that is kept is lost"
+                )
+                own = Condition("Storing", False, "DiskRefuses", message, remedy, since)
+            case "Damaged":
+                remedy = (
+                    "stop the sidecar and look at its disk; bring back a copy of the file, or move it away and lose "
+                    "what is in it"
+                )
+                own = Condition("Storing", False, "Damaged", message, remedy, since)
+            case "DiskSlow":
+                remedy = "look what else uses the disk of the state directory, or name a directory on another"
+                own = Condition("Storing", True, "DiskSlow", message, remedy, since)
+            case _:
+                remedy = "name a directory on a disk that stays with --state, or mount a volume there"
+                own = Condition("Storing", True, "VolatileVolume", message, remedy, since)
+        self._tell_own(own, bool(reason))
 
     def history_kept(self, trouble: str = "") -> None:
         """The topics with history can be kept, or they cannot: a sentence."""
@@ -73,15 +90,15 @@ class SidecarReadiness:
         unmet = Condition("KeepingHistory", False, "DiskRefuses", trouble, remedy, self._since("KeepingHistory"))
         self._tell_own(unmet, bool(trouble))
 
-    def _since(self, kind: str) -> float:
-        before = self._unmet.get(kind)
-        return self._now() if before is None else before.since
+    def _since(self, kind: str, met: bool = False) -> float:
+        before = self._own.get(kind)
+        return self._now() if before is None or before.met is not met else before.since
 
-    def _tell_own(self, unmet: Condition, holds: bool) -> None:
-        before = self._unmet.pop(unmet.type, None)
+    def _tell_own(self, own: Condition, holds: bool) -> None:
+        before = self._own.pop(own.type, None)
         if holds:
-            self._unmet[unmet.type] = unmet
-        if before != self._unmet.get(unmet.type):
+            self._own[own.type] = own
+        if before != self._own.get(own.type):
             self.changed()
             for told in self._told:
                 told()

@@ -18,6 +18,7 @@ class Keeper(keeper.Keeper[DurableStore, Changes]):
         on_changes: Callable[[Changes], None],
         on_trouble: Callable[[str], None] = lambda trouble: None,
         open_store: Callable[[Path, DurableConfig], DurableStore] = DurableStore,
+        on_slow: Callable[[str], None] = lambda slow: None,
     ) -> None:
         """As any keeper."""
         self.sizes = Sizes()
@@ -27,4 +28,4 @@ class Keeper(keeper.Keeper[DurableStore, Changes]):
             self.sizes = changes.sizes
             on_changes(changes)
 
-        super().__init__(path, lambda: open_store(path, config), changed, on_trouble)
+        super().__init__(path, lambda: open_store(path, config), changed, on_trouble, on_slow=on_slow)

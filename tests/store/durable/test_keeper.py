@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sidecar.core.errors import InvalidArgument, QueueFull, StorageError
 from sidecar.core.parameters import DurableConfig
 from sidecar.core.types import PeerId
+from sidecar.store import keeper as keeper_module
 from sidecar.store.durable import Append, Appended, DurableStore, Keeper
 from sidecar.store.durable.store import Changes
 from tests.api.fakes import asynchronous
@@ -115,4 +117,89 @@ async def test_bounds_refuse_what_is_new_and_drop_nothing(tmp_path: Path) -> Non
     assert isinstance(appended.error, QueueFull)
     assert "for this peer" in str(appended.error)
     assert keeper.sizes.outbox_messages == 2
+    await keeper.close()
+
+
+@asynchronous
+async def test_a_disk_that_refused_is_tried_again_though_nobody_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "_TRY_AGAIN", 0.01)
+    troubles: list[str] = []
+    well = asyncio.Event()
+
+    def told(trouble: str) -> None:
+        troubles.append(trouble)
+        if not trouble:
+            well.set()
+
+    keeper = Keeper(tmp_path / "durable.db", DurableConfig(), lambda changes: None, told, Disk)
+    Disk.refuses = True
+    with pytest.raises(StorageError):
+        await keeper.run(lambda store: store.outbox.append(append(b"1")))
+    # What is only read says nothing of whether the disk takes something.
+    Disk.refuses = False
+    assert await keeper.read(lambda store: store.outbox.count) == 0
+    assert await keeper.run(lambda store: store.outbox.count) == 0
+    assert keeper.trouble
+    await well.wait()
+    assert len(troubles) == 2
+    assert not keeper.trouble
+    await keeper.close()
+
+
+class SlowDisk(DurableStore):
+    """One that answers when it is told to."""
+
+    go_on = threading.Event()
+
+    def commit(self) -> Changes:
+        SlowDisk.go_on.wait()
+        return super().commit()
+
+
+@asynchronous
+async def test_a_disk_that_is_slow_is_told_while_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper_module, "_SLOW", 0.05)
+    told: list[str] = []
+    changed = asyncio.Event()
+
+    def on_slow(slow: str) -> None:
+        told.append(slow)
+        changed.set()
+
+    keeper = Keeper(
+        tmp_path / "durable.db", DurableConfig(), lambda changes: None, open_store=SlowDisk, on_slow=on_slow
+    )
+    SlowDisk.go_on.clear()
+    sent = asyncio.ensure_future(keeper.run(lambda store: store.outbox.append(append(b"1"))))
+    await changed.wait()
+    assert "durable.db: its disk takes" in told[0]
+    assert keeper.slow == told[0]
+    assert not sent.done()
+    SlowDisk.go_on.set()
+    assert (await sent).sequences == [1]
+    monkeypatch.setattr(keeper_module, "_SLOW", 60.0)
+    await keeper.run(lambda store: store.outbox.append(append(b"2")))
+    assert told[1:] == [""]
+    assert not keeper.slow
+    await keeper.close()
+
+
+@asynchronous
+async def test_a_file_that_turns_out_to_be_damaged_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "durable.db"
+    keeper = Keeper(path, DurableConfig(), lambda changes: None)
+    await keeper.run(lambda store: store.outbox.append(append(*[b"x" * 1000] * 200)))
+    await keeper.close()
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    keeper = Keeper(path, DurableConfig(), lambda changes: None)
+    await keeper.read(lambda store: store._connection.execute("PRAGMA shrink_memory"))
+    with path.open("r+b") as file:
+        file.seek(middle)
+        file.write(b"\xa5" * (len(content) - middle))
+    with pytest.raises(StorageError, match="malformed"):
+        await keeper.run(lambda store: store.outbox.withdraw(PEER, None))
+    assert keeper.damaged
     await keeper.close()

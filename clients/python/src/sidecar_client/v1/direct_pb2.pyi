@@ -48,7 +48,9 @@ class _SendOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SendOutco
     SEND_OUTCOME_UNKNOWN: _SendOutcome.ValueType  # 9
     """It was sent, and the connection was lost before the receipt: it may have arrived."""
     SEND_OUTCOME_STORED: _SendOutcome.ValueType  # 10
-    """Durable: it is on this node's disk, and `DurableService` tells what becomes of it."""
+    """Durable: it is on this node's disk, and `DurableService` tells what becomes of it. Where that disk does not last (the
+    state directory is in memory, or in a container's own layer), `detail` says so.
+    """
     SEND_OUTCOME_OUTBOX_FULL: _SendOutcome.ValueType  # 11
     """Durable: a bound of the outbox is reached (of the peer, the protocol, the token or in all); nothing was stored."""
     SEND_OUTCOME_NOT_STORED: _SendOutcome.ValueType  # 12
@@ -78,7 +80,9 @@ SEND_OUTCOME_TIMED_OUT: SendOutcome.ValueType  # 8
 SEND_OUTCOME_UNKNOWN: SendOutcome.ValueType  # 9
 """It was sent, and the connection was lost before the receipt: it may have arrived."""
 SEND_OUTCOME_STORED: SendOutcome.ValueType  # 10
-"""Durable: it is on this node's disk, and `DurableService` tells what becomes of it."""
+"""Durable: it is on this node's disk, and `DurableService` tells what becomes of it. Where that disk does not last (the
+state directory is in memory, or in a container's own layer), `detail` says so.
+"""
 SEND_OUTCOME_OUTBOX_FULL: SendOutcome.ValueType  # 11
 """Durable: a bound of the outbox is reached (of the peer, the protocol, the token or in all); nothing was stored."""
 SEND_OUTCOME_NOT_STORED: SendOutcome.ValueType  # 12

@@ -35,7 +35,10 @@ export enum SendOutcome {
   TIMED_OUT = 8,
   /** UNKNOWN - It was sent, and the connection was lost before the receipt: it may have arrived. */
   UNKNOWN = 9,
-  /** STORED - Durable: it is on this node's disk, and `DurableService` tells what becomes of it. */
+  /**
+   * STORED - Durable: it is on this node's disk, and `DurableService` tells what becomes of it. Where that disk does not last (the
+   * state directory is in memory, or in a container's own layer), `detail` says so.
+   */
   STORED = 10,
   /** OUTBOX_FULL - Durable: a bound of the outbox is reached (of the peer, the protocol, the token or in all); nothing was stored. */
   OUTBOX_FULL = 11,
