@@ -124,7 +124,7 @@ async def test_bounds_refuse_what_is_new_and_drop_nothing(tmp_path: Path) -> Non
 async def test_a_disk_that_refused_is_tried_again_though_nobody_asks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper_module, "_TRY_AGAIN", 0.01)
+    monkeypatch.setattr(keeper_module, "_TRY_AGAIN", 3600.0)
     troubles: list[str] = []
     well = asyncio.Event()
 
@@ -142,6 +142,11 @@ async def test_a_disk_that_refused_is_tried_again_though_nobody_asks(
     assert await keeper.read(lambda store: store.outbox.count) == 0
     assert await keeper.run(lambda store: store.outbox.count) == 0
     assert keeper.trouble
+    monkeypatch.setattr(keeper_module, "_TRY_AGAIN", 0.01)
+    Disk.refuses = True
+    with pytest.raises(StorageError):
+        await keeper.run(lambda store: store.outbox.append(append(b"1")))
+    Disk.refuses = False
     await well.wait()
     assert len(troubles) == 2
     assert not keeper.trouble
