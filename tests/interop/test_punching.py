@@ -41,7 +41,8 @@ async def _through_relay(
     if shy and we_dial:
         flags += ["--announce", NOWHERE]
     # js-libp2p takes its own public address for one only where it is announced
-    announce = NOWHERE if shy and not we_dial else listening[1] if language == "js" else None
+    # py-libp2p dials from the address that it announces
+    announce = NOWHERE if shy and not we_dial and language != "py" else listening[1] if language == "js" else None
     relaying = (*FLAGS, "--listen", middle.listen, "--relay-server", "true")
     async with (
         Stage() as stage,

@@ -25,8 +25,6 @@ NO_UNSIGNED = (
 NO_RESOLVER = "no option sets the name server: multiaddr's DNSResolver asks that of the system"
 NO_SWITCH = {
     "autonat": "AutoNAT v2: host/autonat has version 1 only",
-    "relay": "its program does not play relays",
-    "punch": "its program does not punch holes",
 }
 
 
@@ -50,7 +48,7 @@ def read_options():
     parser.add_argument("--expected-rate", action="append", default=[])
     parser.add_argument("--dns")
     parser.add_argument("--mdns", action="store_true")
-    for switch in NO_SWITCH:
+    for switch in (*NO_SWITCH, "relay", "punch"):
         parser.add_argument(f"--{switch}", action="store_true")
     options = parser.parse_args()
     low, high = (options.degree - 1, options.degree + 1) if options.degree else (4, 12)

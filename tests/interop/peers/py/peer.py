@@ -21,6 +21,7 @@ from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.tools.anyio_service import background_trio_service
 from multiaddr import Multiaddr
 from options import make_host, read_options
+from reach import CIRCUIT, Reach
 from records import Records, make_dht
 from streams import Streams, to_end
 
@@ -33,7 +34,7 @@ def found(info):
     say(event="found", peer_id=str(info.peer_id), addresses=[plain(address) for address in info.addrs])
 
 
-class Node(Streams, Records, Gossip):
+class Node(Streams, Records, Gossip, Reach):
     def __init__(self, options):
         self.options = options
         identify_module.PROTOCOL_VERSION = f"sidecar/{options.network}"
@@ -44,6 +45,7 @@ class Node(Streams, Records, Gossip):
         self.dht = make_dht(self.host, options)
         self.serve_gossip(options)
         self.serve_streams()
+        self.serve_reach(options)
         self.serve_push = identify_push_handler_for(self.host)
         self.host.set_stream_handler(ID_PUSH, self.pushed)
         self.seen = {kind: set() for kind in ("connected", "identified", "dht_peer", "topic_peer", "graft")}
@@ -56,6 +58,7 @@ class Node(Streams, Records, Gossip):
             await stack.enter_async_context(background_trio_service(self.router))
             if self.dht is not None:
                 await stack.enter_async_context(background_trio_service(self.dht))
+            await self.run_reach(stack)
             await self.pubsub.wait_until_ready()
             async with trio.open_nursery() as self.nursery:
                 me = self.host.get_id()
@@ -150,6 +153,11 @@ class Node(Streams, Records, Gossip):
         pass
 
     async def op_connect(self, cmd):
+        if CIRCUIT in cmd["address"]:
+            peer_id = await self.dial_circuit(cmd["address"])
+            while peer_id not in self.host._identified_peers:  # noqa: ASYNC110 - there is no event for it
+                await trio.sleep(LOOK_SECONDS)
+            return {"peer_id": str(peer_id)}
         # It dials no /tls/ws that a /p2p/ follows, and puts that there itself: is_valid_websocket_multiaddr in
         # transport/websocket/multiaddr_utils.py wants /ws last. The older name for the same passes.
         info = info_from_p2p_addr(Multiaddr(cmd["address"].replace("/tls/ws", "/wss")))
