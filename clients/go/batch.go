@@ -21,6 +21,7 @@ const (
 	messageCursor   = 5
 	messageReceived = 6
 	messageLocal    = 7
+	messageHistory  = 8
 
 	directPeer     = 1
 	directProtocol = 2
@@ -203,9 +204,14 @@ func (n *topicNames) parse(raw []byte, message *Message) error {
 			}
 			continue
 		}
-		if field == messageLocal && kind == protowire.VarintType {
+		if kind == protowire.VarintType {
 			number, _ := protowire.ConsumeVarint(raw)
-			message.Local = number != 0
+			switch field {
+			case messageLocal:
+				message.Local = number != 0
+			case messageHistory:
+				message.History = number != 0
+			}
 		}
 		if size = protowire.ConsumeFieldValue(field, kind, raw); size < 0 {
 			return malformed(protowire.ParseError(size))

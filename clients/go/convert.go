@@ -147,6 +147,13 @@ func topicOf(message *sidecarv1.Topic) Topic {
 		Ignored:         message.GetIgnored(),
 		Validators:      message.GetValidators(),
 		Unjudged:        message.GetUnjudged(),
+		History:         HistoryState(message.GetHistory()),
+		StoredMessages:  message.GetStoredMessages(),
+		StoredBytes:     message.GetStoredBytes(),
+		OldestTime:      moment(message.GetOldestTime()),
+		CompleteSince:   moment(message.GetCompleteSince()),
+		CompleteUntil:   moment(message.GetCompleteUntil()),
+		HistoryGap:      message.GetHistoryGap(),
 	}
 }
 

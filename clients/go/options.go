@@ -72,6 +72,8 @@ type callSettings struct {
 	queueBytes       uint64
 	skipLocal        bool
 	expectedRate     float64
+	startTime        time.Time
+	fromBeginning    bool
 	concurrency      int
 	connectedOnly    bool
 	protocol         string
@@ -111,7 +113,7 @@ type (
 	// RequestOption is an option of [Client.Request]: [WithTraceparent].
 	RequestOption interface{ request(*callSettings) }
 	// SubscribeOption is an option of [Client.Subscribe]: [WithSigning], [WithCursor], [WithPolicy],
-	// [WithQueueMessages], [WithQueueBytes], [WithSkipLocal], [WithExpectedRate].
+	// [WithQueueMessages], [WithQueueBytes], [WithSkipLocal], [WithExpectedRate], [WithStartTime], [FromBeginning].
 	SubscribeOption interface{ subscribe(*callSettings) }
 	// ReceiveOption is an option of [Client.Receive]: [WithQueueMessages].
 	ReceiveOption interface{ receive(*callSettings) }
@@ -244,6 +246,17 @@ func WithTraceparent(traceparent string) RequestOption {
 // WithCursor continues behind a message seen before, by its Cursor, as far as the sidecar's history reaches.
 func WithCursor(cursor []byte) SubscribeOption {
 	return setting(func(c *callSettings) { c.cursor = cursor })
+}
+
+// WithStartTime begins with what was received at that time or later, as far as it is kept. At most one of WithStartTime,
+// [FromBeginning] and [WithCursor] is given.
+func WithStartTime(start time.Time) SubscribeOption {
+	return setting(func(c *callSettings) { c.startTime = start })
+}
+
+// FromBeginning begins with the oldest message that the sidecar keeps.
+func FromBeginning() SubscribeOption {
+	return setting(func(c *callSettings) { c.fromBeginning = true })
 }
 
 // WithPolicy says what to drop when the queue in the sidecar is full.

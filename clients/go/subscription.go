@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
 )
 
@@ -26,9 +28,9 @@ type Subscription struct {
 }
 
 // Subscribe subscribes to topics, 1 to 64. It returns when the subscription is in force at the sidecar: what its apps
-// publish from then on arrives, and what others publish once they have heard of it. Nothing older comes without a
-// cursor, nor again after a restart of the sidecar. Messages of one publisher come in its order, but for those that
-// were lost on their way and fetched again. ctx holds for its whole life.
+// publish from then on arrives, and what others publish once they have heard of it. Nothing older comes without a start
+// ([WithCursor], [WithStartTime], [FromBeginning]), nor again after a restart of the sidecar. Messages of one publisher
+// come in its order, but for those that were lost on their way and fetched again. ctx holds for its whole life.
 func (c *Client) Subscribe(ctx context.Context, topics []string, options ...SubscribeOption) (*Subscription, error) {
 	var chosen callSettings
 	for _, option := range options {
@@ -43,7 +45,11 @@ func (c *Client) Subscribe(ctx context.Context, topics []string, options ...Subs
 		Signing:       sidecarv1.Signing(chosen.signing),
 		SkipLocal:     chosen.skipLocal,
 		ExpectedRate:  chosen.expectedRate,
+		FromBeginning: chosen.fromBeginning,
 	}}
+	if !chosen.startTime.IsZero() {
+		made.request.StartTime = timestamppb.New(chosen.startTime)
+	}
 	made.cursor = made.request.Cursor
 	made.reader.parse, made.reader.data = made.names.parse, messageData
 	made.reader.keep, made.reader.told, made.reader.gave = made.keep, made.stand, made.gave
@@ -106,6 +112,7 @@ func (s *Subscription) keep(found *split) {
 	}
 	if len(cursor) > 0 {
 		s.request.Cursor = bytes.Clone(cursor) // not to hold the batch
+		s.request.StartTime, s.request.FromBeginning = nil, false
 	}
 	if found.lagged == nil { // else once the app has been told
 		s.stand(found.cursor)

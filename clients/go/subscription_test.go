@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	sidecar "github.com/p2p-sidecar/sidecar/clients/go"
 	pb "github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
@@ -254,6 +255,46 @@ func TestSubscriptionContinuesWhereALostConnectionEnded(t *testing.T) {
 	defer subscription.Close()
 	equal(t, "messages", dataOf(read(t, subscription.Messages(), 3)), "behind 0 behind 0+ behind 0++")
 	equal(t, "missed", subscription.Missed(), uint64(0))
+}
+
+func TestAStartHoldsUntilThereIsACursor(t *testing.T) {
+	start := time.Unix(1_800_000_000, 5000).UTC()
+	for name, option := range map[string]sidecar.SubscribeOption{
+		"time": sidecar.WithStartTime(start), "beginning": sidecar.FromBeginning(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := started(t)
+			var asked []*pb.SubscribeRequest
+			f.subscribe = func(request *pb.SubscribeRequest, stream pb.PubSubService_SubscribeServer) error {
+				asked = append(asked, proto.CloneOf(request))
+				if err := inForce(stream); err != nil {
+					return err
+				}
+				if err := stream.Send(&pb.SubscribeResponse{Cursor: []byte("0")}); err != nil {
+					return err
+				}
+				if len(asked) == 1 {
+					return status.Error(codes.Unavailable, "going")
+				}
+				old := &pb.TopicMessage{Topic: "news", Data: []byte("old"), Cursor: []byte("1"), History: true}
+				return stream.Send(&pb.SubscribeResponse{Messages: []*pb.TopicMessage{old}})
+			}
+			node := connected(t, f)
+			subscription, err := node.Subscribe(t.Context(), []string{"news"}, option)
+			noError(t, err)
+			defer subscription.Close()
+			equal(t, "history", read(t, subscription.Messages(), 1)[0].History, true)
+			first := &pb.SubscribeRequest{Topics: []string{"news"}, FromBeginning: name == "beginning"}
+			if name == "time" {
+				first.StartTime = timestamppb.New(start)
+			}
+			for index, wanted := range []*pb.SubscribeRequest{first, {Topics: []string{"news"}, Cursor: []byte("0")}} {
+				if !proto.Equal(asked[index], wanted) {
+					t.Error(index, asked[index])
+				}
+			}
+		})
+	}
 }
 
 func TestSubscriptionSurvivesARestartAndSaysWhatItCannotKnow(t *testing.T) {

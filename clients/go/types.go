@@ -231,6 +231,23 @@ func (b Bundling) String() string {
 	return strings.TrimPrefix(sidecarv1.Bundling(b).String(), "BUNDLING_")
 }
 
+// HistoryState says whether a topic's messages are kept on disk.
+type HistoryState int32
+
+// Whether they are.
+const (
+	// HistoryUnspecified is that they are not.
+	HistoryUnspecified = HistoryState(sidecarv1.HistoryState_HISTORY_STATE_UNSPECIFIED)
+	HistoryKept        = HistoryState(sidecarv1.HistoryState_HISTORY_STATE_KEPT)
+	// HistoryRefused is that they should be, but the disk refuses or is too slow.
+	HistoryRefused = HistoryState(sidecarv1.HistoryState_HISTORY_STATE_REFUSED)
+)
+
+// String is the schema's name without its prefix.
+func (h HistoryState) String() string {
+	return strings.TrimPrefix(sidecarv1.HistoryState(h).String(), "HISTORY_STATE_")
+}
+
 // OverflowPolicy says what becomes of messages when a subscription's queue in the sidecar is full.
 type OverflowPolicy int32
 
@@ -468,6 +485,17 @@ type Topic struct {
 	Ignored    uint64 // messages of peers that were not passed on, though nobody is to blame
 	Validators uint32 // apps that judge its messages
 	Unjudged   uint32 // messages that wait for their verdicts
+	// History says whether its messages are kept on disk. What follows is for topics of which they are.
+	History        HistoryState
+	StoredMessages uint64
+	StoredBytes    uint64 // as they travelled
+	// OldestTime is the ReceiveTime of the oldest of them; zero where there is none.
+	OldestTime time.Time
+	// Compared with a peer, nothing was missing here of what was received from CompleteSince until CompleteUntil; zero where
+	// no comparison has ended so yet.
+	CompleteSince, CompleteUntil time.Time
+	// HistoryGap says what arrived and could not be kept, a sentence; empty: nothing, as far as is known.
+	HistoryGap string
 }
 
 // Message is a message of a topic.
@@ -482,10 +510,12 @@ type Message struct {
 	MessageID []byte
 	// Cursor continues a subscription behind this message.
 	Cursor []byte
-	// ReceiveTime is when this node got it.
+	// ReceiveTime is when this node got it; with History about when the first node got it that tells of it.
 	ReceiveTime time.Time
 	// Local tells that an app of this node published it.
 	Local bool
+	// History tells that this node had missed it, and a peer brought it later.
+	History bool
 }
 
 // DirectMessage is a direct message. The connection proves who sent it. Data shares memory as in [Message].

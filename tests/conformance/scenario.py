@@ -55,6 +55,8 @@ OPENINGS: dict[str, set[str]] = {
         "queue_bytes",
         "skip_local",
         "expected_rate",
+        "start_time_ms",
+        "from_beginning",
         "via",
     },
     "receive": {"protocols", "queue_messages", "via"},

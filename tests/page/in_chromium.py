@@ -26,7 +26,7 @@ _MANY = 1000
 _MOST_ELEMENTS = 2500  # of the document, however many peers there are
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as started:
         yield started

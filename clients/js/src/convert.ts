@@ -1,6 +1,6 @@
 /** Between protobuf messages and the client's own values. */
 
-import { checkText, checkTime, shown } from "./checks.js";
+import { checkNumber, checkText, checkTime, shown } from "./checks.js";
 import { InternalError, InvalidArgument } from "./errors.js";
 import type { Duration } from "./generated/google/protobuf/duration.js";
 import type { Timestamp } from "./generated/google/protobuf/timestamp.js";
@@ -55,6 +55,19 @@ export function duration(value: number, field: string): Duration {
   return { seconds: BigInt(seconds), nanos: Math.round((value - seconds * 1000) * 1e6) };
 }
 
+const LATEST = 253_402_300_799_999; // what protobuf's Timestamp holds, the year 9999
+const EARLIEST = -62_135_596_800_000;
+
+/** Of milliseconds since 1970. */
+export function moment(value: number, field: string): Timestamp {
+  checkNumber(value, field);
+  if (value < EARLIEST || value > LATEST) {
+    throw new InvalidArgument(`${field} is ${shown(value)}, beyond the years 1 to 9999`, { field });
+  }
+  const seconds = Math.floor(value / 1000);
+  return { seconds: BigInt(seconds), nanos: Math.floor((value - seconds * 1000) * 1e6) };
+}
+
 const optional = (value: Duration | Timestamp | undefined) => value && milliseconds(value);
 
 /** One name or several. Throws InvalidArgument. */
@@ -97,8 +110,8 @@ export function verdict(value: types.Verdict): pubsub.Verdict {
 
 /** A message that is to be judged. */
 export function judgedMessage(message: pubsub.TopicMessage): types.Message {
-  const { topic, data, sender, messageId, cursor, local } = message;
-  return { topic, data, sender, messageId, cursor, receiveTime: optional(message.receiveTime) ?? 0, local };
+  const { topic, data, sender, messageId, cursor, local, history } = message;
+  return { topic, data, sender, messageId, cursor, receiveTime: optional(message.receiveTime) ?? 0, local, history };
 }
 
 export function policy(value: types.OverflowPolicy = "UNSPECIFIED"): common.OverflowPolicy {
@@ -257,6 +270,13 @@ export function topic(message: pubsub.Topic): types.Topic {
     ignored: Number(message.ignored),
     validators: message.validators,
     unjudged: message.unjudged,
+    history: named(pubsub.HistoryState, message.history),
+    storedMessages: Number(message.storedMessages),
+    storedBytes: Number(message.storedBytes),
+    oldestTime: optional(message.oldestTime),
+    completeSince: optional(message.completeSince),
+    completeUntil: optional(message.completeUntil),
+    historyGap: message.historyGap,
   };
 }
 

@@ -4,7 +4,7 @@ import type { ChannelInterface } from "@grpc/grpc-js";
 
 import type { Call } from "./call.js";
 import { checkCount, checkNumber } from "./checks.js";
-import { bytes, names, policy, signing } from "./convert.js";
+import { bytes, moment, names, policy, signing } from "./convert.js";
 import { InvalidArgument } from "./errors.js";
 import { DirectServiceDefinition, ReceiveRequest } from "./generated/sidecar/v1/direct.js";
 import { PubSubServiceDefinition, SubscribeRequest } from "./generated/sidecar/v1/pubsub.js";
@@ -177,8 +177,12 @@ export abstract class MessageStream<Item extends object> extends Stream implemen
 
 /** How to subscribe. */
 export interface SubscribeOptions extends StreamOptions {
-  /** Continue behind this message; default: with what arrives from now. */
+  /** Continue behind this message; by default, and without another start, with what arrives from now. */
   cursor?: Uint8Array;
+  /** Begin with what was received at this time, in ms since 1970, or later, as far as it is kept. */
+  startTime?: number;
+  /** Begin with the oldest message that the sidecar keeps. */
+  fromBeginning?: boolean;
   /** The signing of all these topics. */
   signing?: Signing;
   /** What to drop when the queue in the sidecar is full. */
@@ -223,6 +227,8 @@ export class Subscription extends MessageStream<Message> {
       signing: signing(options.signing),
       skipLocal: options.skipLocal ?? false,
       expectedRate: options.expectedRate ?? 0,
+      startTime: options.startTime === undefined ? undefined : moment(options.startTime, "start_time"),
+      fromBeginning: options.fromBeginning ?? false,
     });
     SUBSCRIBE.encode(request); // throws what is wrong with it
     super(link, `subscription to ${request.topics.join(", ")}`, options);
@@ -259,8 +265,17 @@ export class Subscription extends MessageStream<Message> {
   protected override greeted(response: Buffer): void {
     if (this.#request.cursor.length === 0) {
       const { cursor } = new Parts(response);
-      this.#request.cursor = Buffer.from(cursor); // a connection lost from now on continues here
+      this.#continue(cursor); // a connection lost from now on continues here
       this.#stand(cursor);
+    }
+  }
+
+  /** Another call begins behind this cursor, and no longer where the first one did. */
+  #continue(cursor: Buffer): void {
+    if (cursor.length > 0) {
+      this.#request.cursor = Buffer.from(cursor); // not to hold the batch
+      this.#request.startTime = undefined;
+      this.#request.fromBeginning = false;
     }
   }
 
@@ -271,11 +286,7 @@ export class Subscription extends MessageStream<Message> {
         continue; // in force again, from the cursor: the sidecar says what is missing
       }
       const parts = new Parts(response);
-      if (parts.ranges.length > 0) {
-        this.#request.cursor = Buffer.from(parts.lastField(5));
-      } else if (parts.cursor.length > 0) {
-        this.#request.cursor = Buffer.from(parts.cursor);
-      }
+      this.#continue(parts.ranges.length > 0 ? parts.lastField(5) : parts.cursor);
       this.#behindGap = Buffer.from(parts.cursor);
       if (parts.lagged === undefined) {
         this.#stand(parts.cursor);

@@ -140,6 +140,12 @@ export type Signing = "UNSPECIFIED" | "STRICT_SIGN" | "STRICT_NO_SIGN";
 export type Bundling = "UNSPECIFIED" | "OFF" | "KNOWN" | "ALWAYS";
 
 /**
+ * Whether a topic's messages are kept on disk. `UNSPECIFIED`: they are not. `REFUSED`: they should be, but the disk
+ * refuses or is too slow.
+ */
+export type HistoryState = "UNSPECIFIED" | "KEPT" | "REFUSED";
+
+/**
  * What becomes of messages when a subscription's queue in the sidecar is full. `UNSPECIFIED`: as `DROP_OLDEST`. With
  * `END_STREAM` reading ends with `SlowReader`.
  */
@@ -449,6 +455,20 @@ export interface Topic {
   readonly validators: number;
   /** Messages that wait for their verdicts. */
   readonly unjudged: number;
+  /** Whether its messages are kept on disk. What follows is for topics of which they are. */
+  readonly history: HistoryState;
+  /** Messages on disk, from which a subscription can continue. */
+  readonly storedMessages: number;
+  /** Their bytes, as they travelled. */
+  readonly storedBytes: number;
+  /** The `receiveTime` of the oldest of them; undefined where there is none. */
+  readonly oldestTime: number | undefined;
+  /** Compared with a peer, nothing was missing here of what was received from this time on ... */
+  readonly completeSince: number | undefined;
+  /** ... until this one; both undefined where no comparison has ended so yet. */
+  readonly completeUntil: number | undefined;
+  /** What arrived and could not be kept, a sentence; empty: nothing, as far as is known. */
+  readonly historyGap: string;
 }
 
 /**
@@ -466,10 +486,12 @@ export interface Message {
   readonly messageId: Buffer;
   /** Continues a subscription behind this message. */
   readonly cursor: Buffer;
-  /** When this node got it. */
+  /** When this node got it; with `history` about when the first node got it that tells of it. */
   readonly receiveTime: number;
   /** Whether an app of this node published it. */
   readonly local: boolean;
+  /** Whether this node had missed it, and a peer brought it later. */
+  readonly history: boolean;
 }
 
 /** A direct message. The connection proves who sent it. Its data is a part of its batch, as with `Message`. */

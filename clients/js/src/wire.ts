@@ -194,10 +194,15 @@ export function topicMessages({ bytes, ranges }: Parts): Message[] {
     let cursor = NOTHING;
     let receiveTime = 0;
     let local = false;
+    let history = false;
     while (at.at < end) {
       const tag = at.varint();
       if (tag === 56) {
         local = at.varint() !== 0;
+        continue;
+      }
+      if (tag === 64) {
+        history = at.varint() !== 0;
         continue;
       }
       if ((tag & 7) !== DATA) {
@@ -228,7 +233,7 @@ export function topicMessages({ bytes, ranges }: Parts): Message[] {
       }
       at.at = start + length;
     }
-    messages[index / 2] = { topic, data, sender, messageId, cursor, receiveTime, local };
+    messages[index / 2] = { topic, data, sender, messageId, cursor, receiveTime, local, history };
   }
   return messages;
 }

@@ -18,6 +18,8 @@ const WRONG: [string, (node: Client) => Promise<unknown>][] = [
   ["queue_bytes", (node) => node.subscribe("x", { queueBytes: NaN }).open()],
   ["cursor", (node) => node.subscribe("x", { cursor: "text" as never }).open()],
   ["cursor", (node) => node.subscribe("x", { cursor: 5 as never }).open()],
+  ["start_time", (node) => node.subscribe("x", { startTime: NaN }).open()],
+  ["start_time", (node) => node.subscribe("x", { startTime: 1e18 }).open()],
   ["policy", (node) => node.subscribe("x", { policy: "DROP_ALL" as never }).open()],
   ["policy", (node) => node.subscribe("x", { policy: "toString" as never }).open()],
   ["signing", (node) => node.subscribe("x", { signing: "strict" as never }).open()],

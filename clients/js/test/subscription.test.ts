@@ -7,7 +7,7 @@ import { status } from "@grpc/grpc-js";
 import { Closed, InvalidArgument, Lagged, SidecarUnavailable, SlowReader } from "../src/index.js";
 import { LagReason } from "../src/generated/sidecar/v1/common.js";
 import { PeerEventType } from "../src/generated/sidecar/v1/peer.js";
-import { type ProbeRequest, Signing as AskedSigning } from "../src/generated/sidecar/v1/pubsub.js";
+import { type ProbeRequest, Signing as AskedSigning, type SubscribeRequest } from "../src/generated/sidecar/v1/pubsub.js";
 import { cancelled, failure, Hub, inForce, Signal, type StreamCall } from "./fake.js";
 import { caught, joined, take, turns } from "./help.js";
 
@@ -27,6 +27,7 @@ test("messages come with all that is known of them", async (t) => {
     cursor: Buffer.from("1/1"),
     receiveTime: 1500,
     local: false,
+    history: false,
   });
   assert.deepEqual(news.cursor, Buffer.from("1/1"));
 });
@@ -346,6 +347,34 @@ test("peers are found until the search ends", async (t) => {
     found.map(({ peerId }) => peerId),
     ["a", "b", "c"],
   );
+});
+
+test("a start holds until there is a cursor", async (t) => {
+  const asked: unknown[] = [];
+  const hub = new Hub();
+  const handlers = hub.handlers();
+  const { sidecar, node } = await joined(t, {
+    ...handlers,
+    subscribe: (call: StreamCall) => {
+      const { cursor, startTime, fromBeginning } = call.request as SubscribeRequest;
+      asked.push([cursor.toString(), startTime && [startTime.seconds, startTime.nanos], fromBeginning]);
+      return handlers["subscribe"]?.(call, call as never);
+    },
+  });
+  for (const options of [{ startTime: 1_800_000_000_000.5 }, { fromBeginning: true }]) {
+    const news = await node.subscribe("news", options).open();
+    sidecar.kill();
+    await sidecar.start();
+    hub.add("news", "a");
+    await take(news[Symbol.asyncIterator](), 1);
+    news.close();
+  }
+  assert.deepEqual(asked, [
+    ["", [1_800_000_000n, 500_000], false],
+    ["1/0", undefined, false],
+    ["", undefined, true],
+    ["1/1", undefined, false],
+  ]);
 });
 
 test("an expected rate may be any number, and less than one a second", async (t) => {

@@ -22,6 +22,7 @@ test("subscriptions are read as the generated code reads them", () => {
       cursor: Buffer.from(`c${index + 1}`),
       receiveTime: { seconds: 1_800_000_000n + BigInt(index), nanos: 500_000_000 },
       local: index % 2 === 1,
+      history: index % 4 === 2,
     })),
   });
   const parts = new Parts(Buffer.from(SubscribeResponse.encode(response).finish()));

@@ -63,14 +63,15 @@ def test_a_message_of_a_subscription_is_a_value() -> None:
             assert (topic, data) == ("news", b"x")
 
 
+@pytest.mark.parametrize("start", [{}, {"from_beginning": True}, {"start_time": 0.5}], ids=["now", "beginning", "time"])
 @asynchronous
-async def test_subscription_continues_where_a_lost_connection_ended(tmp_path: Path) -> None:
+async def test_subscription_continues_where_a_lost_connection_ended(tmp_path: Path, start: dict[str, Any]) -> None:
     async with served(tmp_path, linger=30.0) as (node, _, api, _):
         proxy = Proxy(tmp_path / "proxy.sock", api.socket)
         async with (
             proxy.running(),
             sidecar_client.connect(proxy.target) as client,
-            client.subscribe("news") as subscription,
+            client.subscribe("news", **start) as subscription,
         ):
             messages = aiter(subscription)
             await proxy.cut()  # before any message: the first response's cursor is enough

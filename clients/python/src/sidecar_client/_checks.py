@@ -1,12 +1,16 @@
 """Whether what an app has given can be what it is to be. Raises InvalidArgument, which names the field."""
 
+import math
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, TypeVar
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from .errors import InvalidArgument
 
 Made = TypeVar("Made")
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799  # Unix seconds, as Timestamp has them
 
 
 def request(kind: Callable[..., Made], **fields: Any) -> Made:
@@ -48,6 +52,17 @@ def nanoseconds(value: float, field: str) -> int:
     if value > 315_576_000_000:
         raise InvalidArgument(f"{field} is {value} s, at most 10,000 years", field=field)
     return int(value * 1e9)
+
+
+def moment(value: float, field: str) -> Timestamp:
+    """Of Unix seconds."""
+    try:
+        whole = math.floor(value)
+        if not _EARLIEST <= whole <= _LATEST:
+            raise OverflowError("beyond the years 1 to 9999")
+        return Timestamp(seconds=whole, nanos=int((value - whole) * 1e9))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidArgument(f"{field} is {value!r}, and no Unix seconds: {error}", field=field) from None
 
 
 def member(kind: type[IntEnum], value: int, field: str) -> int:

@@ -1,6 +1,7 @@
 """Between protobuf messages and the client's own values."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,6 +16,10 @@ def seconds(value: Duration) -> float:
 
 def unix(value: Timestamp) -> float:
     return value.seconds + value.nanos / 1e9
+
+
+def _moment(message: Any, name: str) -> float | None:
+    return unix(getattr(message, name)) if message.HasField(name) else None
 
 
 def node(message: node_pb2.Node) -> types.NodeInfo:
@@ -47,10 +52,7 @@ def node(message: node_pb2.Node) -> types.NodeInfo:
 
 
 def _port_mapping(message: node_pb2.PortMapping) -> types.PortMapping:
-    ports = tuple(
-        types.MappedPort(each.address, each.port, unix(each.expire_time) if each.HasField("expire_time") else None)
-        for each in message.ports
-    )
+    ports = tuple(types.MappedPort(each.address, each.port, _moment(each, "expire_time")) for each in message.ports)
     return types.PortMapping(message.state, message.message, message.remedy, message.gateway, message.protocol, ports)
 
 
@@ -73,12 +75,12 @@ def peer(message: peer_pb2.Peer) -> types.Peer:
         protocol_version=message.protocol_version,
         identified=message.identified,
         latency=seconds(message.latency) if message.HasField("latency") else None,
-        connect_time=unix(message.connect_time) if message.HasField("connect_time") else None,
+        connect_time=_moment(message, "connect_time"),
         connections=message.connections,
         protected=message.protected,
         score=peer_score(message.score) if message.HasField("score") else None,
         path=types.PeerPath(message.path),
-        path_time=unix(message.path_time) if message.HasField("path_time") else None,
+        path_time=_moment(message, "path_time"),
         known_addresses=tuple(map(peer_address, message.known_addresses)),
     )
 
@@ -87,8 +89,8 @@ def peer_address(message: peer_pb2.PeerAddress) -> types.PeerAddress:
     return types.PeerAddress(
         address=message.address,
         origin=types.AddressOrigin(message.origin),
-        last_success=unix(message.last_success) if message.HasField("last_success") else None,
-        last_failure=unix(message.last_failure) if message.HasField("last_failure") else None,
+        last_success=_moment(message, "last_success"),
+        last_failure=_moment(message, "last_failure"),
     )
 
 
@@ -120,8 +122,8 @@ def ban(message: peer_pb2.Ban) -> types.Ban:
         peer_id=message.peer_id,
         network=message.network,
         reason=message.reason,
-        create_time=unix(message.create_time) if message.HasField("create_time") else None,
-        expire_time=unix(message.expire_time) if message.HasField("expire_time") else None,
+        create_time=_moment(message, "create_time"),
+        expire_time=_moment(message, "expire_time"),
         configured=message.configured,
         refused=message.refused,
     )
@@ -163,6 +165,13 @@ def topic(message: pubsub_pb2.Topic) -> types.Topic:
         validators=message.validators,
         unjudged=message.unjudged,
         scoring=message.scoring,
+        history=types.HistoryState(message.history),
+        stored_messages=message.stored_messages,
+        stored_bytes=message.stored_bytes,
+        oldest_time=_moment(message, "oldest_time"),
+        complete_since=_moment(message, "complete_since"),
+        complete_until=_moment(message, "complete_until"),
+        history_gap=message.history_gap,
     )
 
 
@@ -328,5 +337,5 @@ def found_peers(message: discovery_pb2.FindPeersResponse) -> list[types.FoundPee
 
 
 def record(message: discovery_pb2.GetRecordResponse) -> types.Record:
-    expires = unix(message.expires_at) if message.HasField("expires_at") else None
+    expires = _moment(message, "expires_at")
     return types.Record(message.value, message.holders, expires, message.publisher, message.sequence)

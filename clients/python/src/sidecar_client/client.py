@@ -592,14 +592,21 @@ class Client:
         queue_bytes: int = 0,
         skip_local: bool = False,
         expected_rate: float = 0.0,
+        start_time: float | None = None,
+        from_beginning: bool = False,
     ) -> Subscription:
         """A subscription: iterate over it, or see `Subscription`.
 
         What this node's apps publish once it is in force arrives, and what others publish once they have heard of it.
-        Nothing older comes without a cursor, nor again after a restart of the sidecar. Messages of one publisher
-        come in its order, but for those that were lost on their way and fetched again.
+        Nothing older comes without a start, nor again after a restart of the sidecar. Messages of one publisher
+        come in its order, but for those that were lost on their way and fetched again. A topic that the sidecar keeps
+        the history of can begin with what was got before, in order of arrival, by at most one of these:
 
-        `cursor`: continue behind this message; empty: with what arrives from now.
+        `cursor`: continue behind this message; on topics without history as far as memory reaches.
+        `start_time`: Unix seconds; with what was received then or later, as far as it is kept.
+        `from_beginning`: with the oldest message that is kept.
+
+        With none of them the subscription begins with what arrives from now.
         `policy`: what to drop when the queue in the sidecar is full.
         `queue_messages`, `queue_bytes`: how much waits there for a slow reader; 0: the configured bounds.
         `skip_local`: leave out what this node's own apps publish.
@@ -615,6 +622,8 @@ class Client:
             signing=_checks.member(types.Signing, signing, "signing"),
             skip_local=skip_local,
             expected_rate=expected_rate,
+            start_time=None if start_time is None else _checks.moment(start_time, "start_time"),
+            from_beginning=from_beginning,
         )
         return Subscription(self._link, request, self._subscribe)
 

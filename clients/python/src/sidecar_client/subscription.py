@@ -180,8 +180,15 @@ class Subscription(_Reader[Any, Message, MessageBatch]):
     async def _start(self) -> None:
         await super()._start()
         if self._first is not None and not self._request.cursor:
-            self._request.cursor = self._first.cursor  # a connection lost from now on is continued from here
+            self._continue(self._first.cursor)  # a connection lost from now on is continued from here
             self._stand(self._first.cursor)
+
+    def _continue(self, cursor: bytes) -> None:
+        """Another call begins behind this cursor, and no longer where the first one did."""
+        if cursor:
+            self._request.cursor = cursor
+            self._request.ClearField("start_time")
+            self._request.from_beginning = False
 
     def _stand(self, cursor: bytes) -> None:
         if cursor:
@@ -191,10 +198,7 @@ class Subscription(_Reader[Any, Message, MessageBatch]):
         self._stand(self._behind_gap)
 
     def _batch(self, response: Any) -> MessageBatch:
-        if response.messages:
-            self._request.cursor = response.messages[-1].cursor
-        elif response.cursor:
-            self._request.cursor = response.cursor
+        self._continue(response.messages[-1].cursor if response.messages else response.cursor)
         lagged = _hot.lagged(response.lagged)
         self._behind_gap = response.cursor
         if lagged is None:

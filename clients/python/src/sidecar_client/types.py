@@ -153,6 +153,14 @@ class Bundling(_Enum):
     ALWAYS = 3  # in any case; apps of other peers get each bundle as one message
 
 
+class HistoryState(_Enum):
+    """Whether a topic's messages are kept on disk."""
+
+    UNSPECIFIED = 0  # they are not
+    KEPT = 1
+    REFUSED = 2  # they should be, but the disk refuses or is too slow
+
+
 class OverflowPolicy(_Enum):
     """What becomes of messages when a subscription's queue in the sidecar is full."""
 
@@ -410,6 +418,13 @@ class Topic:
     validators: int = 0  # apps that judge its messages
     unjudged: int = 0  # messages that wait for their verdicts
     scoring: str = ""  # how its peers are scored by the expected rate, a sentence; empty: as those of any topic
+    history: HistoryState = HistoryState.UNSPECIFIED  # what follows is for topics whose messages are kept on disk
+    stored_messages: int = 0  # on disk
+    stored_bytes: int = 0  # as they travelled
+    oldest_time: float | None = None  # the `receive_time` of the oldest; None where there is none
+    complete_since: float | None = None  # compared with a peer, nothing was missing from here, Unix seconds
+    complete_until: float | None = None  # to here; both None where no comparison has ended so yet
+    history_gap: str = ""  # what arrived and could not be kept, a sentence; empty: nothing, as far as is known
 
 
 class RuleCount(NamedTuple):
@@ -474,6 +489,7 @@ class _Described(NamedTuple):
     cursor: bytes
     receive_time: float
     local: bool
+    history: bool
 
 
 class Message:
@@ -485,7 +501,7 @@ class Message:
 
     # All but the payload is read when it is asked for, out of what protobuf has parsed: 0.4 us a message, not 0.8.
     __slots__ = ("_described", "data")
-    __match_args__ = ("topic", "data", "sender", "message_id", "cursor", "receive_time", "local")
+    __match_args__ = ("topic", "data", "sender", "message_id", "cursor", "receive_time", "local", "history")
 
     data: bytes
     _described: Any
@@ -499,9 +515,10 @@ class Message:
         cursor: bytes = b"",
         receive_time: float = 0.0,
         local: bool = False,
+        history: bool = False,
     ) -> None:
         self.data = data
-        self._described = _Described(topic, sender, message_id, cursor, receive_time, local)
+        self._described = _Described(topic, sender, message_id, cursor, receive_time, local, history)
 
     @property
     def topic(self) -> str:
@@ -525,7 +542,7 @@ class Message:
 
     @property
     def receive_time(self) -> float:
-        """When this node got it, Unix seconds."""
+        """When this node got it, Unix seconds; with `history` about when the first node got it that tells of it."""
         found = self._described.receive_time
         return _unix(found) if isinstance(found, bytes) else found
 
@@ -533,6 +550,11 @@ class Message:
     def local(self) -> bool:
         """Whether an app of this node published it."""
         return self._described.local  # type: ignore[no-any-return]
+
+    @property
+    def history(self) -> bool:
+        """Whether this node had missed it, and a peer brought it later."""
+        return self._described.history  # type: ignore[no-any-return]
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self.__match_args__)

@@ -170,7 +170,10 @@ var calls = map[string]call{
 				"delivered": topic.Delivered, "published": topic.Published, "duplicates": topic.Duplicates,
 				"rejected": topic.Rejected, "dropped": topic.Dropped,
 				"delivered_bytes": topic.DeliveredBytes, "published_bytes": topic.PublishedBytes,
-				"scoring": topic.Scoring,
+				"scoring": topic.Scoring, "history": topic.History.String(), "stored_messages": topic.StoredMessages,
+				"stored_bytes": topic.StoredBytes, "oldest_time_ms": moment(topic.OldestTime),
+				"complete_since_ms": moment(topic.CompleteSince), "complete_until_ms": moment(topic.CompleteUntil),
+				"history_gap": topic.HistoryGap,
 			})
 		}
 		return fields{"topics": found}, err

@@ -146,6 +146,7 @@ func (r *reading) add(item any) {
 				"kind": "message", "topic": item.Topic, "data": shown(item.Data), "sender": item.Sender,
 				"message_id": base64.StdEncoding.EncodeToString(item.MessageID), "cursor": base64.StdEncoding.EncodeToString(item.Cursor),
 				"receive_time_ms": moment(item.ReceiveTime), "local": item.Local,
+				"history": item.History,
 			}
 		})
 	case sidecar.DirectMessage:
@@ -260,6 +261,12 @@ var feeds = map[string]open{
 		}
 		if asked.ExpectedRate != 0 {
 			options = append(options, sidecar.WithExpectedRate(asked.ExpectedRate))
+		}
+		if asked.StartTime != nil {
+			options = append(options, sidecar.WithStartTime(time.UnixMicro(int64(*asked.StartTime*1000))))
+		}
+		if asked.FromBeginning {
+			options = append(options, sidecar.FromBeginning())
 		}
 		subscription, err := node.Subscribe(ctx, asked.Topics, options...)
 		if err != nil {

@@ -88,6 +88,8 @@ type request struct {
 	QueueBytes    *uint64         `json:"queue_bytes"`
 	SkipLocal     bool            `json:"skip_local"`
 	ExpectedRate  float64         `json:"expected_rate"`
+	StartTime     *float64        `json:"start_time_ms"`
+	FromBeginning bool            `json:"from_beginning"`
 	Via           string          `json:"via"`
 	Concurrency   *int            `json:"concurrency"`
 	Behaviour     json.RawMessage `json:"behaviour"`

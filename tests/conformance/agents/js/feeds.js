@@ -148,8 +148,11 @@ class Messages extends Feed {
 
 class Subscribe extends Messages {
   async open() {
-    const names = ["signing", "policy", "queue_messages", "queue_bytes", "skip_local", "expected_rate"];
+    const names = ["signing", "policy", "queue_messages", "queue_bytes", "skip_local", "expected_rate", "from_beginning"];
     const chosen = options(this.request, this.abort.signal, ...names);
+    if (this.request.start_time_ms !== undefined) {
+      chosen.startTime = this.request.start_time_ms;
+    }
     if (this.request.cursor !== undefined) {
       chosen.cursor = payload(this.request.cursor);
     }

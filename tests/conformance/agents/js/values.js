@@ -22,6 +22,9 @@ const TIMES = new Set([
   "expiresAt",
   "timeLeft",
   "time",
+  "oldestTime",
+  "completeSince",
+  "completeUntil",
 ]);
 const TEXTS = new Set(["messageId", "cursor"]);
 

@@ -196,8 +196,17 @@ class _Messages(Feed):
 class Subscribe(_Messages):
     def open(self) -> Any:
         chosen = options(
-            self.request, "signing", "policy", "queue_messages", "queue_bytes", "skip_local", "expected_rate"
+            self.request,
+            "signing",
+            "policy",
+            "queue_messages",
+            "queue_bytes",
+            "skip_local",
+            "expected_rate",
+            "from_beginning",
         )
+        if "start_time_ms" in self.request:
+            chosen["start_time"] = self.request["start_time_ms"] / 1000
         if "cursor" in self.request:
             chosen["cursor"] = payload(self.request["cursor"])
         return self._using(self.client.subscribe(self.request["topics"], **chosen))

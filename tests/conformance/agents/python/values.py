@@ -29,6 +29,9 @@ _TIMES = {
     "time_left",
     "delay",
     "round_trip",
+    "oldest_time",
+    "complete_since",
+    "complete_until",
 }
 _TEXTS = {"message_id", "cursor"}
 
