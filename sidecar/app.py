@@ -43,6 +43,7 @@ from .core.events import (
 )
 from .core.gate import Gate
 from .core.gossip import HistoryRepeated, RulesSet, TopicLeft
+from .core.history import FindHistoryKeys, LoadHistoryBodies, LoadHistoryKeys
 from .core.identity import Identity
 from .core.multiaddr import Multiaddr
 from .core.node import ConfigurationChanged, Node, NodeNews
@@ -415,6 +416,8 @@ class App:
                 self._mail.carry_out(news)
             case HistoryRepeated():
                 self._backend.pubsub.topics.repeated(news)
+            case LoadHistoryKeys() | FindHistoryKeys() | LoadHistoryBodies():
+                self._history.carry_out(news)
             case _:
                 self._backend.on_news(news)
                 if isinstance(news, ReadinessChanged):

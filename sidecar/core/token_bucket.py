@@ -15,9 +15,22 @@ class TokenBucket:
 
     def take(self, now: float) -> bool:
         """Let one through, if there is room."""
-        self._level = min(self._burst, self._level + (now - self.at) * self._rate)
-        self.at = now
+        self._fill(now)
         if self._level < 1:
             return False
         self._level -= 1
         return True
+
+    def spend(self, amount: float, now: float) -> None:
+        """Let so many through in any case: what there is no room for is owed."""
+        self._fill(now)
+        self._level -= amount
+
+    def owes(self, now: float) -> float:
+        """For how many seconds nothing more is to be let through, after `spend`."""
+        self._fill(now)
+        return max(0.0, -self._level / self._rate)
+
+    def _fill(self, now: float) -> None:
+        self._level = min(self._burst, self._level + (now - self.at) * self._rate)
+        self.at = now

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ..api.statistics import BackendStatistics
 from ..core.events import Standing
 from ..core.gossip.events import MISBEHAVIOUR
+from ..core.history.statistics import REFUSALS, SESSION_ENDS
 from ..core.node.statistics import CIRCUIT_ENDS, CIRCUIT_REFUSALS, PUNCH_FAILURES, NodeStatistics
 from ..core.relay import CircuitFault, RelayStatus
 from ..net.statistics import NetStatistics, snaked
@@ -76,6 +77,7 @@ _CONNECTIONS = "Open connections to peers."
 _KEPT = (
     "Durable messages on this node's disk: for peers (outbox), for apps (inbox), delivered too often (dead_letters)."
 )
+_SESSIONS = "Sessions of backfill under way: that this node has with peers (asking), that peers have with it (serving)."
 _KEPT_BYTES = "Their bytes, as they count against the bounds: 256 a message beside its own."
 _CARRIED = "Streams through relays that connections of this node go over."
 _CIRCUITS = "Streams through relays that were agreed on; their handshakes follow."
@@ -451,6 +453,44 @@ ROWS: tuple[Row, ...] = (
     ),
     _counter(lambda c: c.api.history.pages, "history_read_pages", "Pages of messages on disk, read for subscribers."),
     _gauge(lambda c: c.api.history.disk_refuses, "history_disk_refuses", "1 while the disk takes no topic history."),
+    # what is missing of topic history, from peers
+    _gauge(
+        lambda c: c.node.history.topics, "backfill_topics", "Joined topics of which what is missing is got from peers."
+    ),
+    _gauge(
+        lambda c: c.node.history.topics_complete,
+        "backfill_topics_complete",
+        "Of these, those of which two peers, or the only one there is, had nothing that this node lacked.",
+    ),
+    _gauge(lambda c: c.node.history.asking, "backfill_sessions_open", _SESSIONS, side="asking"),
+    _gauge(lambda c: c.node.history.serving, "backfill_sessions_open", _SESSIONS, side="serving"),
+    _counter(lambda c: c.node.history.served, "backfill_served", "Sessions of backfill that peers were given."),
+    _counter(
+        lambda c: c.node.history.brought,
+        "backfill_brought_messages",
+        "Messages that this node lacked and got from peers' history; of a bundle one.",
+    ),
+    _counter(
+        lambda c: c.node.history.rejected,
+        "backfill_invalid",
+        "Batches of peers' history with messages that no honest peer sends.",
+    ),
+    _counter(
+        lambda c: c.node.history.gone,
+        "backfill_gone_messages",
+        "Messages that peers said to have in their history, and did not send.",
+    ),
+    _counter(
+        lambda c: c.node.history.sent, "backfill_sent_messages", "Messages of history sent to peers; of a bundle one."
+    ),
+    _counter(lambda c: c.node.history.sent_bytes, "backfill_sent_bytes", "The same in bytes."),
+    _counter(
+        lambda c: c.node.history.nudges_sent, "backfill_nudges_sent", "Peers told that there is something to get here."
+    ),
+    _counter(lambda c: c.node.history.nudges_received, "backfill_nudges_received", "Such words of peers."),
+    _counter(
+        lambda c: c.node.history.nudges_ignored, "backfill_nudges_ignored", "Of these, those that came too often."
+    ),
     # direct messages
     _gauge(lambda c: c.node.direct.links, "direct_links", "Streams of direct messages, of both directions."),
     _counter(lambda c: c.node.direct.messages_sent, "direct_sent_messages", "Direct messages written to peers."),
@@ -617,6 +657,22 @@ FAMILIES: tuple[Family, ...] = (
         "reason",
         "Connections that this node carried and that ended: in order, at the limit of time or data, or lost.",
         CIRCUIT_ENDS,
+    ),
+    Family(
+        lambda c: c.node.history.asked,
+        "sidecar_backfill_asked",
+        True,
+        "outcome",
+        "Sessions of backfill that this node had with peers, by what came of them.",
+        SESSION_ENDS,
+    ),
+    Family(
+        lambda c: c.node.history.refused,
+        "sidecar_backfill_refused",
+        True,
+        "reason",
+        "Sessions of backfill that peers were not given: too many or too often, no such topic here, the disk.",
+        REFUSALS,
     ),
     Family(
         lambda c: c.node.work.points,

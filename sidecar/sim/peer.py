@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ..core import events, gossip
+from ..core import events, gossip, history
 from ..core.errors import NotSupported, SelfDial, SidecarError, Unreachable, WrongPeer
 from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr
 from ..core.node import Node, NodeConfig, NodeEffect, NodeInput, NodeNews
 from ..core.types import Direction
 from .circuit import Circuit
+from .history import MemoryHistory
 
 if TYPE_CHECKING:
     from .network import Link, Simulation
@@ -57,6 +58,8 @@ class SimPeer:
         self.listener: Callable[[NodeNews], None] | None = None
         self.make: Callable[..., Node] = Node
         """What makes its node, with the arguments of `Node`; for a peer that does not behave as one."""
+        self.history: MemoryHistory | None = MemoryHistory(config.history) if config.history.topics else None
+        """What it keeps of topics, over its restarts."""
         self.links: dict[int, Link] = {}
         self.circuits: dict[int, Circuit] = {}
         """Connections through relays, by the streams that carry them."""
@@ -164,8 +167,14 @@ class SimPeer:
                     )
                     if link is not None:
                         link.wake(stream)
-                case gossip.MessagesDelivered() | events.Note():
+                case events.Note():
                     self._tell(effect)
+                case gossip.MessagesDelivered() | gossip.HistoryRepeated():
+                    if self.history is not None:
+                        self.history.store(effect, self.now())
+                    self._tell(effect)
+                case history.LoadHistoryKeys() | history.FindHistoryKeys() | history.LoadHistoryBodies():
+                    self._ask_store(effect)
                 case events.CloseWrite(stream):
                     link = self.links.get(stream >> events.STREAM_BITS) or self.carried.get(
                         stream >> events.STREAM_BITS
@@ -234,6 +243,13 @@ class SimPeer:
             self.news.append(news)
         if self.listener is not None:
             self.listener(news)
+
+    def _ask_store(self, asked: history.StoreEffect) -> None:
+        """Answer as a store would: from what is there now, but later; not at all where there is none."""
+        store = self.history
+        if store is not None:
+            answer = store.answer(asked, self.now())
+            self._later(0.0, lambda: self.feed(answer))
 
     def _check(self, number: int, checks: Sequence[gossip.SignatureCheck]) -> None:
         """Answer as another process would: later, though it costs no virtual time."""

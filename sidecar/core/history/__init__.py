@@ -31,9 +31,13 @@ from .events import (
     SendHistoryFrame,
     StoreEffect,
 )
+from .keys import key_of
+from .router import HistoryRouter
+from .statistics import BackfillStatistics, HistoryView
 
 __all__ = [
     "AppInput",
+    "BackfillStatistics",
     "BringHistory",
     "BroughtJudged",
     "CloseHistoryLink",
@@ -52,8 +56,10 @@ __all__ = [
     "HistoryLinkViolated",
     "HistoryPeerCame",
     "HistoryPeerLeft",
+    "HistoryRouter",
     "HistoryTopicKept",
     "HistoryTopicLeft",
+    "HistoryView",
     "Key",
     "Link",
     "LoadHistoryBodies",
@@ -62,4 +68,5 @@ __all__ = [
     "ResetHistoryLink",
     "SendHistoryFrame",
     "StoreEffect",
+    "key_of",
 ]

@@ -87,17 +87,17 @@ class HistoryDataReceived(NamedTuple):
 
 
 class BroughtJudged(NamedTuple):
-    """Gossip has judged messages of `BringHistory`, all of one or some: it may wait for apps.
+    """Gossip has judged the messages of a `BringHistory`, but for those that apps are still asked about.
 
-    `accepted`: their keys, in whatever order, those included that were known; the store has got them. `rejected`: how
-    many were invalid; `ignored`: were not taken for a reason that blames nobody.
+    `accepted`: how many were taken, those included that were known; the store gets them before it is asked again.
+    `unwanted`: keys of those that this node's rules or apps refuse: they are not asked for again.
     """
 
-    peer: PeerId
-    topic: str
-    accepted: Sequence[Key]
-    rejected: int = 0
-    ignored: int = 0
+    number: int
+    accepted: int
+    unwanted: Sequence[Key] = ()
+    invalid: str | None = None  # why no honest peer sends what it sent, if it did
+    final: bool = True  # nothing more will be said about this batch
 
 
 # ---------------------------------------------------------------- inputs from the store
@@ -193,12 +193,17 @@ class ResetHistoryLink(NamedTuple):
 
 
 class BringHistory(NamedTuple):
-    """Have gossip judge messages that a peer sent, and deliver and store those that are valid; see `BroughtJudged`."""
+    """Have gossip judge messages that a peer sent, and deliver and store those that are valid.
 
+    Answered by `BroughtJudged` with the same number. `keys`: those that the messages are to have.
+    """
+
+    number: int
     peer: PeerId
     topic: str
     raws: Sequence[bytes]
     ages: Sequence[float]
+    keys: Sequence[Key]
 
 
 # ---------------------------------------------------------------- effects for the store

@@ -7,7 +7,7 @@ to it by the type checker. The duties of a driver are listed in `core.events`.
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from .. import direct, durable, events, gossip, probe, streams
+from .. import direct, durable, events, gossip, history, probe, streams
 from ..buffer import Buffers
 from .config import ConfigurationChanged
 
@@ -19,6 +19,7 @@ NodeInput: TypeAlias = (
     | gossip.SignaturesChecked
     | direct.AppInput
     | durable.AppInput
+    | history.AppInput
     | streams.AppInput
     | probe.AppInput
 )
@@ -30,6 +31,7 @@ AppNews: TypeAlias = events.AppNews | gossip.News | direct.News | streams.News |
 NodeNews: TypeAlias = (
     AppNews
     | durable.StoreEffect
+    | history.StoreEffect
     | gossip.HistoryRepeated
     | events.PeersLearned
     | events.AddressesKnown

@@ -14,6 +14,7 @@ from ..buffer import Buffers
 from ..events import PeerView
 from ..gate import Gate
 from ..histogram import Histogram
+from ..history import HistoryView
 from ..identity import Identity
 from ..multiaddr import Multiaddr
 from ..parameters import NodeConfig
@@ -190,6 +191,10 @@ class Node:
         """The topics that are joined here, or that a connected peer announced."""
         return self._services.gossip.router.topics()
 
+    def history(self) -> list[HistoryView]:
+        """How getting what is missing of topics with history stands."""
+        return self._services.history.views(self._services.epoch)
+
     def routing_table(self) -> list[kademlia.BucketView]:
         """The buckets of the DHT's routing table, the farthest one first."""
         return self._services.kademlia.router.buckets()
@@ -241,6 +246,7 @@ class Node:
             rendezvous=services.rendezvous.statistics(),
             direct=services.direct.statistics(),
             durable=services.durable.statistics(),
+            history=services.history.statistics(),
             streams=services.streams.statistics(),
             probe=services.probe.statistics(),
             circuits=services.circuits.statistics(),

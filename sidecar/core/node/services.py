@@ -21,6 +21,7 @@ from .direct import DirectMessageService
 from .durable import DurableMessageService
 from .gate import GateService
 from .gossip import GossipService
+from .history import HistoryService
 from .hole_punching import HolePunching
 from .identify import IdentifyService
 from .kademlia import KademliaService
@@ -71,6 +72,7 @@ class Services:
         self.gossip = gossip = GossipService(switch, dialling, identify, workload, identity, now, sequence, verify)
         self.direct = direct = DirectMessageService(switch, dialling, now)
         self.durable = durable = DurableMessageService(switch, dialling)
+        self.history = history = HistoryService(switch, dialling, gossip, now)
         self.streams = streams = StreamsService(switch, dialling, operations, identify)
         self.unity = unity = Unity(switch, dialling, kademlia)
         self.records = records = Records(switch, kademlia, operations, identity, sequence)
@@ -79,7 +81,7 @@ class Services:
             switch, dialling, operations, gossip, kademlia, identity, in_use=(direct, durable, streams), now=now
         )
         self.rendezvous = Rendezvous(switch, kademlia, operations)
-        epoch = wall_ns / 1e9 - now
+        self.epoch = epoch = wall_ns / 1e9 - now
         self.relay_client = RelayClient(switch, dialling, identify, kademlia, relays, epoch, self._unreachable)
         self.relay_server = RelayServer(switch, kademlia, self.relay_client, epoch)
         self.circuits = Circuits(switch, dialling, gate, self.relay_client, relays)
@@ -103,6 +105,7 @@ class Services:
             gossip,
             direct,
             durable,
+            history,
             streams,
             self.probe,
             self.gate,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ..autonat import DialBackStatistics, ReachabilityStatistics
 from ..gossip import GossipStatistics
+from ..history import BackfillStatistics
 from ..kademlia import KademliaStatistics
 from ..probe import ProbeStatistics
 from ..statistics import Statistics
@@ -263,6 +264,7 @@ class NodeStatistics(Statistics):
     rendezvous: RendezvousStatistics = field(default_factory=RendezvousStatistics)
     direct: DirectStatistics = field(default_factory=DirectStatistics)
     durable: DurableStatistics = field(default_factory=DurableStatistics)
+    history: BackfillStatistics = field(default_factory=BackfillStatistics)
     streams: StreamsStatistics = field(default_factory=StreamsStatistics)
     probe: ProbeStatistics = field(default_factory=ProbeStatistics)
     circuits: CircuitStatistics = field(default_factory=CircuitStatistics)

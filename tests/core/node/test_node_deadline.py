@@ -12,13 +12,20 @@ from sidecar.core.node import Node, NodeConfig, NodeInput
 from sidecar.core.node.direct import DirectMessageService
 from sidecar.core.node.durable import DurableMessageService
 from sidecar.core.node.gossip import GossipService
+from sidecar.core.node.history import HistoryService
 from sidecar.core.node.kademlia import KademliaService
+from sidecar.core.parameters import HistoryConfig
 from sidecar.core.parameters.gossip import GossipConfig
 from sidecar.sim import LinkModel, SimPeer, Simulation
 
 # Publishers wait for room in short queues behind a narrow uplink, and sign over several turns.
 NARROW = LinkModel(uplink=200_000, window=8192)
-CONFIG = NodeConfig(target_peers=4, gossip=GossipConfig(queue_max_messages=4, sign_burst=2, heartbeat_interval=0.3))
+CONFIG = NodeConfig(
+    target_peers=4,
+    gossip=GossipConfig(queue_max_messages=4, sign_burst=2, heartbeat_interval=0.3),
+    history=HistoryConfig(topics=("kept",), settle=0.1),
+)
+KEPT = (GossipService, KademliaService, DirectMessageService, DurableMessageService, HistoryService)
 TOPICS = ("a", "b", "c")
 
 
@@ -28,6 +35,8 @@ def chosen(rng: random.Random, others: list[SimPeer], now: float) -> Callable[[i
     data = [rng.randbytes(rng.choice((10, 4000))) for _ in range(rng.choice((1, 1, 9)))]
     inputs: list[Callable[[int], NodeInput]] = [
         lambda op: gossip.TopicJoined(topic),
+        lambda op: gossip.TopicJoined("kept", gossip.TopicOptions(keep=True)),
+        lambda op: gossip.Published(op, "kept", data),
         lambda op: gossip.TopicLeft(topic),
         lambda op: gossip.Published(op, topic, data, wait=True, minimum_peers=1),
         lambda op: gossip.PublishCancelled(op - 1),
@@ -54,9 +63,9 @@ def test_a_services_deadline_is_never_later_than_its_machines(seed: int, monkeyp
 
     def checked(node: Node) -> float | None:
         services = [service for service in node._services.every if service.keeps_time]
-        assert len(services) == 4
+        assert len(services) == len(KEPT)
         for service in services:
-            assert isinstance(service, GossipService | KademliaService | DirectMessageService | DurableMessageService)
+            assert isinstance(service, KEPT)
             real = service.router.next_deadline()
             assert service.due <= (inf if real is None else real), f"seed {seed}: {service.name}"
             kept.setdefault(service.name, set()).add(service.due)
@@ -81,5 +90,5 @@ def test_a_services_deadline_is_never_later_than_its_machines(seed: int, monkeyp
             peer.ask(chosen(rng, peers, simulation.clock.now))
         simulation.run(rng.random() * 0.2)
     assert {name: len(dues) > 20 for name, dues in kept.items()} == dict.fromkeys(
-        ("gossip", "dht", "direct", "durable"), True
+        ("gossip", "dht", "direct", "durable", "history"), True
     )
