@@ -14,7 +14,8 @@ from pathlib import Path
 from sidecar.api.backend import Backend
 from sidecar.app import AGENT
 from sidecar.core import gossip
-from sidecar.core.events import Condition, PeerChange, PeerChanged, PeerView
+from sidecar.core.events import Condition, PeerChange, PeerChanged, PeerView, ScoreView, Standing
+from sidecar.core.events import Path as PeerPath
 from sidecar.core.histogram import Histogram
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
@@ -45,6 +46,13 @@ class _Statistics(NodeStatistics):
     """With its driver's, which this one has not."""
 
     net: NetStatistics = field(default_factory=NetStatistics)
+
+
+def _score(number: int) -> ScoreView:
+    """Of the peer with this number: one in thirteen has come too often at once."""
+    if number % 13 == 5:
+        return ScoreView(-3.2, Standing.NO_MESH, (), 0.0, 0.0, -3.2, 0.0, "grafts during back-off")
+    return ScoreView(0.4 * (number * 37 % 71), Standing.GOOD, (), 0.0, 0.0, 0.0, 0.0, "")
 
 
 class Crowd(FakeNode):
@@ -81,6 +89,8 @@ class Crowd(FakeNode):
             addresses=(address,),
             remote=address,
             connected_since=time.monotonic() - self._rng.uniform(60, 0.9 * _UPTIME),
+            score=_score(number),
+            path=PeerPath.RELAYED_LIMITED if number % 9 == 4 else PeerPath.DIRECT,
         )
 
     def addresses(self) -> Addresses:
