@@ -20,7 +20,7 @@ from ..multiaddr import Multiaddr
 from ..networks import Scope
 from ..override import override
 from ..parameters import NodeConfig
-from ..peers import BookEntry, Origin
+from ..peers import BookEntry, KnownAddress, Origin
 from ..relay import RelayStandings
 from ..types import Direction, PeerId
 from .config import ConfigurationChanged
@@ -40,6 +40,7 @@ _ALONE = 0.25  # of the longest wait between dials is waited by a node that has 
 _OWN_AT_ONCE = 2  # peers sought at a time where all that lacks is connections of our own choice; a guess
 _MISLED = 20.0  # points for who named a peer where too many dials have led nowhere; a guess
 _NOT_DIALLED = (ResourceExhausted, DialBackoff, PeerBanned)  # errors before the first packet: nobody was bothered
+_AT_ONCE = 2  # dials of one peer: a second one for addresses that an app gives meanwhile; a guess
 _FIRST_KNOWN = 10  # peers of an earlier run that are tried at once; as many as a Kademlia lookup asks
 
 
@@ -104,7 +105,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         self._services = services
         self._started = False
         self._dials: dict[int, PeerId | None] = {}
-        self._dialling: dict[PeerId, int] = {}
+        self._dialling: dict[PeerId, dict[int, tuple[Multiaddr, ...]]] = {}  # by the number of the dial, what it tries
         self._anonymous: dict[int, Reached] = {}  # dials of an address whose peer is not known
         self._visits: dict[int, Visited] = {}  # dials apart from the mesh
         self._waiting: dict[PeerId, list[Reached]] = {}
@@ -197,8 +198,24 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             switch.book.learn(peer, addresses, origin=origin, reach=Scope.LOOPBACK if vouched else Scope.PUBLIC)
         if search:
             self._searching.setdefault(peer)
-        if present is None and peer not in self._dialling:
+        if present is not None:
+            return
+        under_way = self._dialling.get(peer)
+        if under_way is None:
             self._dial(peer, now, insist=insist)
+        elif insist and len(under_way) < _AT_ONCE:
+            self._dial_too(peer, addresses, under_way)
+
+    def _dial_too(
+        self, peer: PeerId, addresses: Sequence[Multiaddr], under_way: dict[int, tuple[Multiaddr, ...]]
+    ) -> None:
+        """Try the addresses that are not being tried: they need not wait until the others have failed."""
+        tried = dict.fromkeys(each for dial in under_way.values() for each in dial)
+        named = (each.without_peer() for each in addresses if each.peer_id in (None, peer))
+        given = tuple(each for each in dict.fromkeys(named) if each not in tried)
+        entry = self._switch.book.get(peer)
+        if given and entry is not None:
+            self._emit_dial(peer, given, insist=True, told=_told(entry, given))
 
     def reach_anyone(self, addresses: Sequence[Multiaddr], then: Reached, now: float, *, insist: bool = False) -> None:
         """Connect to whoever answers at the addresses; `insist` as in `reach`."""
@@ -263,12 +280,23 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
                 self._hold_back(peer, entry, now)
                 return
             self._budget.began(self._number + 1, addresses, entry.proven, now)
+        tried = tuple(note for note in known if note.succeeded_at is not None or note.failed_at is not None)
+        self._emit_dial(peer, addresses, insist=insist, trusted=trusted, told=_told(entry, addresses), known=tried)
+
+    def _emit_dial(
+        self,
+        peer: PeerId,
+        addresses: tuple[Multiaddr, ...],
+        *,
+        insist: bool,
+        trusted: bool = False,
+        told: tuple[tuple[Multiaddr, Scope], ...] = (),
+        known: tuple[KnownAddress, ...] = (),
+    ) -> None:
         self._number += 1
         self._dials[self._number] = peer
-        self._dialling[peer] = self._number
-        told = tuple((each, entry.told[each]) for each in addresses if each in entry.told)
-        tried = tuple(note for note in known if note.succeeded_at is not None or note.failed_at is not None)
-        switch.emit(events.Dial(self._number, peer, addresses, insist, trusted, told, known=tried))
+        self._dialling.setdefault(peer, {})[self._number] = addresses
+        self._switch.emit(events.Dial(self._number, peer, addresses, insist, trusted, told, known=known))
 
     def _hold_back(self, peer: PeerId, entry: BookEntry, now: float) -> None:
         """Too many dials of the peer's addresses, or beside them, have led nowhere; who named it made us do that."""
@@ -443,15 +471,17 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
             self.keep_addresses(peer)
         switch.book.failed(peer, now, switch.config.redial_base, switch.config.redial_limit)
         present = switch.peers.get(peer)
-        if present is None:
+        if present is None and peer not in self._dialling:
             self._search_or_fail(peer, failed.error, now)
 
     def _dial_over(self, dial: int | None, now: float, *, in_vain: bool = False) -> Reached | None:
         if dial is None:
             return None
         peer = self._dials.pop(dial, None)
-        if peer is not None:
-            self._dialling.pop(peer, None)
+        if peer is not None and dial in (under_way := self._dialling.get(peer, {})):
+            del under_way[dial]
+            if not under_way:
+                del self._dialling[peer]
         self._budget.over(dial, in_vain, now)
         return self._anonymous.pop(dial, None)
 
@@ -671,6 +701,11 @@ def _path(connection: PeerConnection) -> Path:
     if not connection.relayed:
         return Path.DIRECT
     return Path.RELAYED_LIMITED if connection.limited else Path.RELAYED
+
+
+def _told(entry: BookEntry, addresses: tuple[Multiaddr, ...]) -> tuple[tuple[Multiaddr, Scope], ...]:
+    """Those with names that strangers told, and how near these may lead."""
+    return tuple((each, entry.told[each]) for each in addresses if each in entry.told)
 
 
 def _ignore(result: Peer | SidecarError, now: float) -> None:

@@ -367,3 +367,34 @@ def test_a_long_connection_clears_the_brief_ones_before_it_however_it_ended() ->
     assert [round(wait) for wait in waits] == [1, 2, 4, 8, 16]
     wait_after(3600, vanish)
     assert round(wait_after(2, leave)) == 1
+
+
+def test_an_address_that_an_app_gives_does_not_wait_for_a_dial_of_others() -> None:
+    simulation, one, other = two()
+    peer, dead = other.identity.peer_id, Multiaddr.tcp("10.9.9.9", 1)
+    first = one.ask(lambda op: events.ConnectRequested(op, peer, (dead,)))
+    simulation.run(0.5)
+    second = connect(one, other)
+    simulation.run(0.5)
+    for op in (first, second):
+        assert isinstance(one.result(op), events.PeerView)
+    simulation.run(60)
+    view = one.node.peer(peer)
+    assert view is not None
+    assert (view.connected, view.connections) == (True, 1)
+    assert one.node._services.dialling._dialling == {}
+
+
+def test_of_two_dials_of_a_peer_the_last_one_that_fails_tells_why() -> None:
+    simulation, one, other = two()
+    peer, dead = other.identity.peer_id, tuple(Multiaddr.tcp("10.9.9.9", port) for port in range(1, 9))
+    ops = []
+    for address in dead:
+        ops.append(one.ask(lambda op, address=address: events.ConnectRequested(op, peer, (address,))))  # type: ignore[misc]
+        simulation.run(0.25)
+    assert one.dials == 2
+    with pytest.raises(LookupError):
+        one.result(ops[0])
+    simulation.run(60)
+    assert all(isinstance(one.result(op), Unreachable) for op in ops)
+    assert one.node._services.dialling._dialling == {}
