@@ -47,20 +47,23 @@ class _Beside:
 
 @dataclass(frozen=True, slots=True)
 class _Bound:
-    """At most so much of something."""
+    """At most so much of something; `least`: at least so much."""
 
     title: str
     row: str
-    most: float
+    bound: float
     field: str
     shown: Callable[[float], str]
+    least: bool = False
 
     def line(self, results: Results) -> str | None:
         ours = found(results, self.row, _OURS)
         value = getattr(ours, self.field) if ours else None
         if value is None:
             return None
-        return _line(self.title, f"at most {self.shown(self.most)}", self.shown(value), value <= self.most)
+        reached = value >= self.bound if self.least else value <= self.bound
+        wanted = self.shown(self.bound) if self.least else f"at most {self.shown(self.bound)}"
+        return _line(self.title, wanted, self.shown(value), reached)
 
 
 GOALS: tuple[_Beside | _Bound, ...] = (
@@ -74,6 +77,7 @@ GOALS: tuple[_Beside | _Bound, ...] = (
     _Beside("connect, handshake, close", rows.CONNECT, 1),
     _Beside("signed gossip 100 B", rows.SIGNED, 1, others=(_RUST,)),
     _Beside("unsigned gossip 100 B", rows.UNSIGNED, 2, others=(_DAEMON, "go-libp2p", "js-libp2p", _RUST)),
+    _Bound("signed gossip 100 B in bundles", rows.BUNDLED, 150_000, "rate", "{:,.0f}/s".format, least=True),
     _Bound("idle, 20 connections", rows.IDLE, 0.001, "core", "{:.2%} of a core".format),
     _Bound("start", rows.START, 300, "ms", "{:.0f} ms".format),
     _Bound("idle memory", rows.MEMORY, 55, "mb", "{:.0f} MB".format),

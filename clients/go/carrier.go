@@ -34,7 +34,9 @@ const (
 	cameStatus = 7
 	cameFor    = 8
 
-	streamWindow = 256 << 10 // bytes of one direction of a stream that may be under way, as the schema says
+	streamWindow = 256 << 10 // bytes of one direction of a stream that may be under way at first, as the schema says
+	wideWindow   = 1 << 20   // the same of a stream by which much comes: the sidecar waits less, and is told less often
+	maxWide      = 64        // streams at once that may have so much waiting here
 	streamPiece  = 64 << 10  // bytes of one stream before others have their turn
 )
 
@@ -49,8 +51,9 @@ type carrier struct {
 	call    grpc.ClientStream // nil while there is none in force
 	next    uint64            // the number of the next stream
 	streams map[uint64]*Stream
-	queue   []encoded // not written
-	sending bool      // somebody writes, and goes on until the queue is empty
+	wide    map[uint64]struct{} // those with a wide window
+	queue   []encoded           // not written
+	sending bool                // somebody writes, and goes on until the queue is empty
 	changed chan struct{}
 
 	key       string // what AcceptStreams names the call by; empty where the sidecar announces nothing on it
@@ -60,8 +63,8 @@ type carrier struct {
 
 func newCarrier(l *link) *carrier {
 	return &carrier{
-		link: l, turn: make(chan struct{}, 1), next: 1, streams: make(map[uint64]*Stream), changed: make(chan struct{}, 1),
-		acceptors: make(map[uint64]*Acceptor),
+		link: l, turn: make(chan struct{}, 1), next: 1, streams: make(map[uint64]*Stream), wide: make(map[uint64]struct{}),
+		changed: make(chan struct{}, 1), acceptors: make(map[uint64]*Acceptor),
 	}
 }
 
@@ -137,7 +140,7 @@ func (c *carrier) add(made *Stream) bool {
 	if c.call == nil {
 		return false
 	}
-	made.carrier, made.number, made.room = c, c.next, streamWindow
+	made.carrier, made.number, made.room, made.window = c, c.next, streamWindow, streamWindow
 	made.release = func() { c.drop(made) }
 	c.streams[c.next] = made
 	c.next++
@@ -197,7 +200,7 @@ func (c *carrier) end(call grpc.ClientStream, err error) {
 		c.call, c.key = nil, ""
 	}
 	left := c.streams
-	c.streams = make(map[uint64]*Stream)
+	c.streams, c.wide = make(map[uint64]*Stream), make(map[uint64]struct{})
 	c.mu.Unlock()
 	failure := c.link.failure(context.Background(), err, "a byte stream")
 	for _, one := range left {
@@ -213,6 +216,7 @@ func (c *carrier) drop(gone *Stream) {
 	c.mu.Lock()
 	known := c.streams[gone.number] == gone
 	delete(c.streams, gone.number)
+	delete(c.wide, gone.number)
 	c.mu.Unlock()
 	if !known {
 		return
@@ -223,6 +227,21 @@ func (c *carrier) drop(gone *Stream) {
 		defer gone.mu.Unlock()
 		gone.ended(gone.closedError())
 	}()
+}
+
+// more is what the sidecar is told that it may send beyond what it knows of, when half of a stream's window has been taken:
+// as much again and, the first time, what makes the window wide. The stream is locked.
+func (c *carrier) more(s *Stream) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	more := s.taken
+	s.taken = 0
+	if s.window < wideWindow && len(c.wide) < maxWide && c.streams[s.number] == s {
+		c.wide[s.number] = struct{}{}
+		more += wideWindow - s.window
+		s.window = wideWindow
+	}
+	return uint64(more)
 }
 
 // put has a frame written behind those before it, without waiting for that.
@@ -335,7 +354,7 @@ func (c *carrier) read(call grpc.ClientStream) error {
 
 // announced is a stream that a peer has opened; locked.
 func (c *carrier) announced(number uint64) *Stream {
-	made := &Stream{link: c.link, carrier: c, number: number, room: streamWindow}
+	made := &Stream{link: c.link, carrier: c, number: number, room: streamWindow, window: streamWindow}
 	made.changed = sync.NewCond(&made.mu)
 	made.release = func() { c.drop(made) }
 	c.streams[number] = made
@@ -390,6 +409,7 @@ func (c *carrier) came(frame []byte) error {
 	}
 	if over {
 		delete(c.streams, stream)
+		delete(c.wide, stream)
 	}
 	c.mu.Unlock()
 	if found == nil {

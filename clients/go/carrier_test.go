@@ -18,7 +18,10 @@ import (
 	pb "github.com/p2p-sidecar/sidecar/clients/go/sidecarv1"
 )
 
-const carriedWindow = 256 << 10
+const (
+	carriedWindow = 256 << 10
+	wideWindow    = 1 << 20
+)
 
 // carrying is a sidecar whose streams echo. It holds its clients to their windows, and keeps to its own.
 type carrying struct {
@@ -32,19 +35,22 @@ type carrying struct {
 	cut     chan error // ends a call
 	said    []*pb.IncomingFrame
 	taken   map[uint64]bool // streams of peers that have been taken up
+	window  int             // bytes of the app that may be under way, from the first that are given back on
+	given   int             // bytes that the app has told of most at once
 }
 
 // carried is one stream: what waits to be echoed.
 type carried struct {
 	waiting []byte
 	room    int // that the app has given
+	window  int // of the app that may be under way
 	credit  int // that it has been given
 	end     bool
 	reset   bool
 }
 
 func carriesStreams(t *testing.T, f *fake) *carrying {
-	made := &carrying{t: t, cut: make(chan error, 1)}
+	made := &carrying{t: t, cut: make(chan error, 1), window: carriedWindow}
 	made.changed = sync.NewCond(&made.mu)
 	f.carryStreams = made.serve
 	return made
@@ -99,7 +105,7 @@ func (c *carrying) serve(stream pb.StreamService_CarryStreamsServer) error {
 
 func (c *carrying) heed(frame *pb.OutgoingFrame) {
 	if frame.GetOpen() != nil || frame.GetToken() != "" {
-		c.open[frame.GetStream()] = &carried{room: carriedWindow, credit: -1}
+		c.open[frame.GetStream()] = &carried{room: carriedWindow, window: carriedWindow, credit: -1}
 	}
 	one := c.open[frame.GetStream()]
 	if one == nil {
@@ -107,10 +113,13 @@ func (c *carrying) heed(frame *pb.OutgoingFrame) {
 	}
 	c.taken[frame.GetStream()] = true
 	one.waiting = append(one.waiting, frame.GetData()...)
-	if len(one.waiting) > carriedWindow {
-		c.t.Errorf("stream %d sent %d bytes beyond its window", frame.GetStream(), len(one.waiting)-carriedWindow)
+	if len(one.waiting) > one.window {
+		c.t.Errorf("stream %d sent %d bytes beyond its window", frame.GetStream(), len(one.waiting)-one.window)
 	}
-	one.room += int(frame.GetWindow())
+	if one.room += int(frame.GetWindow()); one.room > wideWindow {
+		c.t.Errorf("stream %d may be sent %d bytes", frame.GetStream(), one.room)
+	}
+	c.given = max(c.given, int(frame.GetWindow()))
 	one.end = one.end || frame.GetCloseWrite()
 	if frame.GetReset_() {
 		one.reset = true
@@ -122,7 +131,7 @@ func (c *carrying) heed(frame *pb.OutgoingFrame) {
 func (c *carrying) announce(number, acceptor uint64, data string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.open[number] = &carried{room: carriedWindow - len(data)}
+	c.open[number] = &carried{room: carriedWindow - len(data), window: carriedWindow}
 	opened := &pb.OpenedStream{PeerId: other, Protocol: "/echo/1"}
 	c.said = append(c.said, &pb.IncomingFrame{Stream: number, Opened: opened, Acceptor: acceptor, Data: []byte(data)})
 	c.changed.Broadcast()
@@ -152,6 +161,10 @@ func (c *carrying) next() []*pb.IncomingFrame {
 			frame.Data, one.waiting = one.waiting[:size:size], one.waiting[size:]
 			one.room -= size
 			frame.Window = uint32(size)
+			if size > 0 && one.window < c.window {
+				frame.Window += uint32(c.window - one.window)
+				one.window = c.window
+			}
 			if one.end && len(one.waiting) == 0 {
 				frame.End, frame.Done = true, true
 				delete(c.open, number)
@@ -205,6 +218,58 @@ func TestAllStreamsOfAClientRideOneCall(t *testing.T) {
 	}
 	equal(t, "calls", f.count("StreamService/CarryStreams"), 1)
 	equal(t, "calls", f.count("StreamService/OpenStream"), 0)
+}
+
+func TestStreamsBecomeWideAndKeepToWhatTheSidecarGives(t *testing.T) {
+	for _, window := range []int{carriedWindow, wideWindow} { // the first as sidecars gave that knew of no other
+		f := newFake(t)
+		served := carriesStreams(t, f)
+		served.window = window
+		f.start()
+		node := connected(t, f)
+		data := bytes.Repeat([]byte("0123456789"), 800_000)
+		noError(t, echoOn(t.Context(), node, data[:carriedWindow/2-1]))
+		served.mu.Lock()
+		equal(t, "given", served.given, 0)
+		served.mu.Unlock()
+		noError(t, echoOn(t.Context(), node, data))
+		served.mu.Lock()
+		if served.given < wideWindow-carriedWindow/2 || served.given > wideWindow {
+			t.Errorf("%d bytes given at once", served.given)
+		}
+		served.mu.Unlock()
+		equal(t, "wide", sidecar.WideStreams(node), 0)
+	}
+}
+
+func TestSoManyStreamsAreWideAtOnceAsThereArePlaces(t *testing.T) {
+	f := newFake(t)
+	served := carriesStreams(t, f)
+	f.start()
+	node := connected(t, f)
+	data := make([]byte, carriedWindow/2)
+	move := func(stream *sidecar.Stream) {
+		_, err := stream.Write(data)
+		noError(t, err)
+		_, err = io.ReadFull(stream, make([]byte, len(data)))
+		noError(t, err)
+	}
+	streams := make([]*sidecar.Stream, sidecar.MaxWide+1)
+	for number := range streams {
+		stream, err := node.OpenStream(t.Context(), other, "/echo/1")
+		noError(t, err)
+		move(stream)
+		streams[number] = stream
+	}
+	equal(t, "wide", sidecar.WideStreams(node), sidecar.MaxWide)
+	streams[0].Reset()
+	equal(t, "wide", sidecar.WideStreams(node), sidecar.MaxWide-1)
+	move(streams[sidecar.MaxWide])
+	equal(t, "wide", sidecar.WideStreams(node), sidecar.MaxWide)
+	served.cut <- refused(codes.Unavailable, "CLOSED", "the sidecar is stopping", "", 0)
+	_, err := streams[1].Read(make([]byte, 1))
+	wantError(t, err, sidecar.ErrClosed)
+	equal(t, "wide", sidecar.WideStreams(node), 0)
 }
 
 func TestASlowStreamHoldsUpNoOther(t *testing.T) {

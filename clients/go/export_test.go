@@ -87,3 +87,13 @@ func Settling(c *Client) int {
 	defer c.settles.mu.Unlock()
 	return len(c.settles.waiting)
 }
+
+// MaxWide is how many streams may have a wide window at once.
+const MaxWide = maxWide
+
+// WideStreams is how many have one.
+func WideStreams(c *Client) int {
+	c.link.carrier.mu.Lock()
+	defer c.link.carrier.mu.Unlock()
+	return len(c.link.carrier.wide)
+}

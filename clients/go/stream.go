@@ -51,6 +51,7 @@ type Stream struct {
 	over      bool     // the call has ended
 	lost      bool     // with it, the shared one
 	room      int      // bytes that the shared call may be given
+	window    int      // bytes that the shared call may have on the way to here
 	taken     int      // bytes that were read, and the sidecar was not told so
 	failure   error    // why, where it was not in order
 	draining  bool     // the call is read to its end, though nobody takes what it brings
@@ -280,9 +281,8 @@ func (s *Stream) took(size int) {
 	if s.carrier == nil {
 		return
 	}
-	if s.taken += size; s.taken >= streamWindow/2 && !s.over && !s.readEnd {
-		s.carrier.put(s.number, appendNumber(nil, frameWindow, uint64(s.taken)))
-		s.taken = 0
+	if s.taken += size; s.taken >= s.window/2 && !s.over && !s.readEnd {
+		s.carrier.put(s.number, appendNumber(nil, frameWindow, s.carrier.more(s)))
 	}
 }
 

@@ -627,12 +627,16 @@ type OutgoingFrame struct {
 	Open *StreamOpening `protobuf:"bytes,2,opt,name=open,proto3" json:"open,omitempty"`
 	// Takes up the stream that AcceptStreams has given this token. NOT_FOUND as for AttachStream.
 	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
-	// Bytes for the peer. Of a stream at most 256 KiB may be under way: those sent beyond what `window` has told of. One
-	// that sends more ends with INVALID_ARGUMENT.
+	// Bytes for the peer. At first 256 KiB may be sent, then as many more as `window` tells of. A stream that sends beyond
+	// that ends with INVALID_ARGUMENT. The sidecar tells once half of what may be under way has been passed on; of a stream
+	// that has sent so much, it once tells of 768 KiB beyond that, while fewer than 64 streams have been given these.
 	Data []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
 	// Behind these bytes our direction ends.
 	CloseWrite bool `protobuf:"varint,5,opt,name=close_write,json=closeWrite,proto3" json:"close_write,omitempty"`
-	// So many bytes more may be sent to the app. It begins with 256 KiB, and is to be told as the app reads.
+	// So many bytes more may be sent to the app. It begins with 256 KiB, and is to be told as the app reads: at the latest
+	// when half of what may be under way has been read, or both sides could wait for each other. What is told beyond what was
+	// read makes the window larger for good. With 1 MiB a stream of many bytes goes faster than with 256 KiB, and is told of
+	// less often.
 	Window uint32 `protobuf:"varint,6,opt,name=window,proto3" json:"window,omitempty"`
 	// Resets the stream at once, also one that is being opened. Nothing more is said of it.
 	Reset_        bool `protobuf:"varint,7,opt,name=reset,proto3" json:"reset,omitempty"`
@@ -831,7 +835,7 @@ type IncomingFrame struct {
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
 	// Behind these bytes the peer's direction has ended.
 	End bool `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
-	// So many bytes more may be sent by the app.
+	// So many bytes more may be sent by the app. They may be more than it has sent.
 	Window uint32 `protobuf:"varint,5,opt,name=window,proto3" json:"window,omitempty"`
 	// Both directions have ended, and everything has left this node. Nothing follows.
 	Done bool `protobuf:"varint,6,opt,name=done,proto3" json:"done,omitempty"`

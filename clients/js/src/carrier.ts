@@ -21,7 +21,9 @@ import { encodeField, type StreamResponse } from "./wire.js";
 const CARRY = method(StreamServiceDefinition, StreamServiceDefinition.methods.carryStreams);
 /** In the initial metadata: what AcceptStreams names the call by, where streams of peers are announced on it. */
 const KEY = "sidecar-carrier";
-const WINDOW = 262_144; // bytes of one direction of a stream that may be under way, as the schema says
+const WINDOW = 262_144; // bytes of one direction of a stream that may be under way at first, as the schema says
+const WIDE = 1_048_576; // the same of a stream by which much comes: the sidecar waits less, and is told less often
+const MAX_WIDE = 64; // streams at once that may have so much waiting here
 const PIECE = 65_536; // bytes of one stream before others have their turn
 // Tags of OutgoingFrame.
 const [OPEN, TOKEN, DATA, CLOSE_WRITE, MORE, RESET] = [0x12, 0x1a, 0x22, 0x28, 0x30, 0x38];
@@ -68,6 +70,7 @@ export class Carried implements Way {
   readonly #carrier: Carrier;
   readonly #number: number;
   readonly #arrived: StreamResponse[] = [];
+  #window = WINDOW; // bytes that the sidecar may have on the way to here
   #taken = 0; // bytes that were read, and the sidecar was not told so
   #room = WINDOW; // bytes that may be written
   #over = false;
@@ -111,9 +114,14 @@ export class Carried implements Way {
   #took({ data, end }: StreamResponse): void {
     this.unread -= data.length;
     this.#taken += data.length;
-    if (this.#taken >= WINDOW / 2 && !this.#over && !end) {
-      this.#put(numberField(MORE, this.#taken));
+    if (this.#taken >= this.#window / 2 && !this.#over && !end) {
+      let more = this.#taken;
       this.#taken = 0;
+      if (this.#window < WIDE && this.#carrier.widen(this.#number)) {
+        more += WIDE - this.#window;
+        this.#window = WIDE;
+      }
+      this.#put(numberField(MORE, more));
     }
   }
 
@@ -210,6 +218,7 @@ export class Carrier {
   static readonly #known = new WeakMap<Link, Carrier>();
   readonly #link: Link;
   readonly #streams = new Map<number, Carried>();
+  readonly #wide = new Set<number>(); // the numbers of those with a wide window
   readonly #acceptors = new Map<number, WeakRef<Announced>>();
   #next = 1; // the number of the next stream
   #last = 0; // that of the last acceptor
@@ -288,11 +297,21 @@ export class Carrier {
     }
   }
 
+  /** Whether one more stream may have a wide window, until it is forgotten. */
+  widen(number: number): boolean {
+    if (this.#wide.size >= MAX_WIDE || !this.#streams.has(number)) {
+      return false;
+    }
+    this.#wide.add(number);
+    return true;
+  }
+
   /** Nobody wants to hear of a stream any more. */
   forget(number: number): void {
     const carried = this.#streams.get(number);
     if (carried !== undefined) {
       this.#streams.delete(number);
+      this.#wide.delete(number);
       this.#link.calls.delete(carried);
       this.#used();
     }
@@ -436,6 +455,7 @@ export class Carrier {
     clearTimeout(this.#unused);
     const left = [...this.#streams.values()];
     this.#streams.clear();
+    this.#wide.clear();
     for (const { taken } of this.#queue.splice(0)) {
       taken?.();
     }

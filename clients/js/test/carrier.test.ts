@@ -14,6 +14,7 @@ import { cancelled, type DuplexCall, failure, type Handlers, inForce, Signal, ty
 import { caught, joined, take, turns } from "./help.js";
 
 const WINDOW = 262_144;
+const WIDE = 1_048_576;
 const FIRST = 2 ** 32;
 
 interface Said {
@@ -30,6 +31,8 @@ interface One {
   waiting: Buffer[];
   size: number;
   room: number;
+  /** Bytes of the client that may be under way. */
+  window: number;
   end: boolean;
 }
 
@@ -43,6 +46,8 @@ class Carrying {
   readonly accepting: { carrier: string; acceptor: bigint; call: StreamCall }[] = [];
   /** What is not echoed. */
   silent = false;
+  /** Bytes of a client that may be under way, from the first that are given back on. */
+  window = WINDOW;
 
   readonly handlers: Handlers = {
     carryStreams: (call: DuplexCall) => {
@@ -74,7 +79,7 @@ class Carrying {
   }
 
   announce(stream: number, acceptor: bigint, data = ""): void {
-    this.open.set(stream, { waiting: [], size: 0, room: WINDOW - data.length, end: false });
+    this.open.set(stream, { waiting: [], size: 0, room: WINDOW - data.length, window: WINDOW, end: false });
     const opened = { peerId: "them", protocol: "/x/1" };
     this.say({ stream: BigInt(stream), opened, acceptor, data: Buffer.from(data) });
   }
@@ -92,7 +97,7 @@ class Carrying {
     if (peer === "refuses") {
       this.lose(stream, status.UNIMPLEMENTED, "NOT_SUPPORTED");
     } else if (peer !== undefined && peer !== "silent") {
-      this.open.set(stream, { waiting: [], size: 0, room: WINDOW, end: false });
+      this.open.set(stream, { waiting: [], size: 0, room: WINDOW, window: WINDOW, end: false });
       this.say({ stream: frame.stream, opened: { peerId: peer, protocol: frame.open?.protocols.at(-1) } });
     }
     const one = this.open.get(stream);
@@ -103,8 +108,9 @@ class Carrying {
     if (one !== undefined) {
       one.waiting.push(frame.data);
       one.size += frame.data.length;
-      assert.ok(one.size <= WINDOW, "the client keeps to the window");
+      assert.ok(one.size <= one.window, "the client keeps to the window");
       one.room += frame.window;
+      assert.ok(one.room <= WIDE, "the client gives what is documented");
       one.end ||= frame.closeWrite;
     }
   }
@@ -118,7 +124,9 @@ class Carrying {
       one.room -= size;
       const done = one.end && one.size === 0;
       if (size > 0 || done) {
-        this.say({ stream: BigInt(stream), data: all.subarray(0, size), window: size, end: done, done });
+        const more = size > 0 ? this.window - one.window : 0;
+        one.window += more;
+        this.say({ stream: BigInt(stream), data: all.subarray(0, size), window: size + more, end: done, done });
       }
       if (done) {
         this.open.delete(stream);
@@ -147,6 +155,62 @@ test("all streams of a client ride one call", async (t) => {
   await Promise.all(Array.from({ length: 50 }, (_, index) => echo(node, Buffer.alloc(10_000, index))));
   assert.deepEqual([sidecar.calls["carryStreams"], sidecar.calls["openStream"]], [1, undefined]);
   assert.equal(carrying.open.size, 0);
+});
+
+for (const window of [WINDOW, WIDE]) {
+  test(`streams become wide, and keep to the ${window} bytes that the sidecar gives`, async (t) => {
+    const carrying = new Carrying();
+    carrying.window = window;
+    const { node } = await joined(t, carrying.handlers);
+    const given = (): number[] => carrying.said.map((frame) => frame.window).filter((size) => size > 0);
+    await echo(node, Buffer.alloc(WINDOW / 2 - 1));
+    assert.deepEqual(given(), []);
+    await echo(node, Buffer.alloc(6 << 20, 7));
+    assert.ok(given()[0]! >= WIDE - WINDOW / 2);
+    assert.ok(
+      given()
+        .slice(1)
+        .every((size) => size >= WIDE / 2),
+      "what is wide is told of less often",
+    );
+    assert.ok(given().length > 4);
+  });
+}
+
+test("64 streams are wide at once, and others take their places", async (t) => {
+  const carrying = new Carrying();
+  const { node } = await joined(t, carrying.handlers);
+  const given = (): number[] => carrying.said.map((frame) => frame.window).filter((size) => size > 0);
+  const move = async (stream: ByteStream): Promise<void> => {
+    stream.write(Buffer.alloc(WINDOW / 2));
+    for (let left = WINDOW / 2; left > 0;) {
+      const piece = stream.read() as Buffer | null;
+      if (piece === null) {
+        await once(stream, "readable");
+      } else {
+        left -= piece.length;
+      }
+    }
+  };
+  const streams: ByteStream[] = [];
+  for (let index = 0; index <= 64; index += 1) {
+    const stream = await node.openStream("them", "/x/1");
+    await move(stream);
+    while (given().length <= index) {
+      await turns(1);
+    }
+    assert.equal(given().at(-1), index < 64 ? WIDE - WINDOW / 2 : WINDOW / 2);
+    streams.push(stream);
+  }
+  streams[0]!.destroy();
+  await move(streams[64]!);
+  while (given().length < 66) {
+    await turns(1);
+  }
+  assert.equal(given().at(-1), WIDE - WINDOW / 2);
+  for (const stream of streams) {
+    stream.destroy();
+  }
 });
 
 test("a stream that nobody reads holds up its own writer, and no other stream", async (t) => {

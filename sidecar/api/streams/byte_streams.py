@@ -19,6 +19,9 @@ from ..config import ApiConfig
 from ..statistics import ByteStreamsStatistics
 from ..surface import Feed
 
+MAX_WIDE = 64
+"""Streams at once whose apps may have more under way than others: they hold at most 48 MiB more. A guess."""
+
 
 class StreamWatcher(Protocol):
     """What is told that there is something to be read."""
@@ -104,6 +107,7 @@ class ByteStreams:
         self._config = config
         self._open: dict[int, ByteStream] = {}  # what the node knows
         self._attached = 0  # streams that have or await a call
+        self._wide = 0  # of these, those whose apps may have more under way
         self._acceptors: dict[str, Acceptor] = {}  # by protocol
         self._by_token: dict[str, tuple[Acceptor, asyncio.TimerHandle]] = {}
         self._announcers: dict[str, Announcer] = {}  # by key
@@ -262,6 +266,17 @@ class ByteStreams:
     def leave(self) -> None:
         """Give a place back."""
         self._attached -= 1
+
+    def widen(self) -> bool:
+        """Whether the app of one more stream may have more under way than others; `narrow` is told of its end."""
+        if self._wide >= MAX_WIDE:
+            return False
+        self._wide += 1
+        return True
+
+    def narrow(self) -> None:
+        """A stream that was widened has ended."""
+        self._wide -= 1
 
     @contextmanager
     def _place(self) -> Iterator[None]:

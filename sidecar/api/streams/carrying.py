@@ -16,7 +16,8 @@ from ..service import ServiceContext
 from . import convert, encode
 from .byte_streams import ByteStream, ByteStreams
 
-WINDOW = 262_144  # bytes of one direction of a stream that may be under way; the schema says so
+WINDOW = 262_144  # bytes of one direction of a stream that may be under way at first; the schema says so
+WIDE = 1 << 20  # the same of a stream by which much comes: its app waits less, and is told less often
 MAX_OFFERED = 16  # protocols; half of what one negotiation takes
 _EARLY = 65_536  # bytes of a stream of a peer that are sent before the app takes it up
 _FIRST_ANNOUNCED = 1 << 32  # the number of the first stream that is announced
@@ -37,6 +38,7 @@ class _Carried:
         "op",
         "owed",
         "room",
+        "span",
         "stream",
         "token",
         "turns",
@@ -52,7 +54,8 @@ class _Carried:
         self.head = b""  # what is to be said before anything else: that it is open
         self.held: list[bytes] = []  # what the app has sent for a stream that is being opened
         self.closed = False  # the app has ended its direction
-        self.room = WINDOW  # bytes that the app may send
+        self.span = WINDOW  # bytes of the app that may be under way
+        self.room = WINDOW  # bytes that the app may send, of these
         self.owed = 0  # bytes of it that the node has, and the app has not been told so
         self.window = WINDOW  # bytes that may be sent to the app
         self.end_told = False
@@ -201,7 +204,7 @@ class StreamCarrier(Outlet):
                 else:
                     self._streams.write(stream, data, end=carried.closed)
                     carried.owed += len(data)
-                    if carried.owed >= WINDOW // 2:
+                    if carried.owed >= carried.span // 2:
                         carried.set()
         if frame.reset:
             self._forget(carried)
@@ -229,6 +232,8 @@ class StreamCarrier(Outlet):
             return
         del self._open[carried.number]
         self._turns.pop(carried.number, None)
+        if carried.span == WIDE:
+            self._streams.narrow()
         if carried.stream is not None:
             self._streams.abandon(carried.stream)
         elif carried.op:
@@ -323,8 +328,11 @@ class StreamCarrier(Outlet):
             if arrived and carried.window:
                 self._turns[carried.number] = carried  # behind all others
         granted = 0
-        if stream.writable and carried.owed >= WINDOW // 2:
+        if stream.writable and carried.owed >= carried.span // 2:
             granted, carried.owed = carried.owed, 0
+            if carried.span < WIDE and self._streams.widen():
+                carried.span = WIDE
+                granted += WIDE - WINDOW
             carried.room += granted
         behind = not arrived
         end = behind and stream.ended and not carried.end_told

@@ -15,7 +15,8 @@ from sidecar_client.v1 import stream_pb2, stream_pb2_grpc
 from sidecar.api.common.status import Code
 from sidecar.api.guard import quota
 from sidecar.api.guard.tokens import TokenFile
-from sidecar.api.streams.carrying import WINDOW
+from sidecar.api.streams.byte_streams import MAX_WIDE
+from sidecar.api.streams.carrying import WIDE, WINDOW
 from sidecar.core import errors, events, streams
 from tests.api.fakes import OTHER, OTHER_TEXT, FakeNode, Served, asynchronous, served, server
 
@@ -142,17 +143,82 @@ async def test_a_peer_that_does_not_read_stops_its_stream_alone(tmp_path: Path) 
         await shared.open(2)
         node.on_news(streams.WritableChanged(1, False))
         await shared.say({"stream": 1, "data": bytes(WINDOW)}, {"stream": 2, "data": bytes(WINDOW)})
-        assert (await shared.hear(2)).window == WINDOW
+        assert (await shared.hear(2)).window == WIDE
         node.on_news(streams.WritableChanged(1, True))
-        assert (await shared.hear(1)).window == WINDOW
+        assert (await shared.hear(1)).window == WIDE
         # Who goes on all the same loses that stream.
         node.on_news(streams.WritableChanged(1, False))
-        await shared.say({"stream": 1, "data": bytes(WINDOW)}, {"stream": 1, "data": b"x"})
+        await shared.say({"stream": 1, "data": bytes(WIDE)}, {"stream": 1, "data": b"x"})
         assert (await shared.failure(1)).code == Code.INVALID_ARGUMENT
         assert node.of(streams.StreamAbandoned) == [(1,)]
         await shared.say({"stream": 2, "data": b"goes on"})
         while node.of(streams.BytesWritten)[-1] != (2, b"goes on"):
             await node.wait_for(streams.BytesWritten)
+
+
+@asynchronous
+async def test_the_first_window_that_is_given_back_is_wide_and_then_told_of_less_often(tmp_path: Path) -> None:
+    async with sharing(tmp_path) as (_, shared):
+        await shared.open(1)
+        await shared.say({"stream": 1, "data": bytes(WINDOW // 2)})
+        assert (await shared.hear(1)).window == WINDOW // 2 + WIDE - WINDOW
+        await shared.say({"stream": 1, "data": bytes(WIDE // 2 - 1)})
+        await shared.open(2)  # nothing was told of the first before that
+        await shared.say({"stream": 1, "data": b"x"})
+        assert (await shared.hear(1)).window == WIDE // 2
+        await shared.say({"stream": 1, "data": bytes(WIDE)}, {"stream": 2, "data": bytes(WINDOW)})
+        assert (await shared.hear(1)).window == WIDE
+        assert (await shared.hear(2)).window == WIDE
+
+
+@asynchronous
+async def test_so_many_streams_are_wide_at_once_as_there_are_places(tmp_path: Path) -> None:
+    async with sharing(tmp_path) as (place, shared):
+        half = bytes(WINDOW // 2)
+        for number in range(1, MAX_WIDE + 2):
+            await shared.open(number)
+            await shared.say({"stream": number, "data": half})
+            wide = number <= MAX_WIDE
+            assert (await shared.hear(number)).window == (len(half) + WIDE - WINDOW if wide else len(half))
+        place.node.on_news(streams.StreamLost(1, errors.StreamReset("the peer reset the stream")))
+        assert (await shared.failure(1)).code == Code.ABORTED
+        await shared.say({"stream": MAX_WIDE + 1, "data": half})
+        assert (await shared.hear(MAX_WIDE + 1)).window == len(half) + WIDE - WINDOW
+        await shared.say({"stream": MAX_WIDE + 1, "reset": True})
+        await place.node.wait_for(streams.StreamAbandoned)
+        await shared.open(500)
+        await shared.say({"stream": 500, "data": half})
+        assert (await shared.hear(500)).window == len(half) + WIDE - WINDOW
+
+
+@asynchronous
+async def test_an_app_that_gives_only_the_first_window_hears_everything(tmp_path: Path) -> None:
+    async with sharing(tmp_path) as (place, shared):
+        await shared.open(1)
+        for _ in range(32):
+            place.node.on_news(streams.BytesArrived(1, bytes(WINDOW // 4)))
+        got = taken = 0
+        while got < 8 * WINDOW:
+            size = len((await shared.hear(1)).data)
+            got, taken = got + size, taken + size
+            if taken >= WINDOW // 2:  # as clients did that knew of no other window
+                await shared.say({"stream": 1, "window": taken})
+                taken = 0
+
+
+@asynchronous
+async def test_an_app_may_give_a_wide_window_with_the_first_frame(tmp_path: Path) -> None:
+    async with sharing(tmp_path) as (place, shared):
+        await shared.open(1, window=WIDE - WINDOW)
+        for _ in range(5):
+            place.node.on_news(streams.BytesArrived(1, bytes(WINDOW)))
+        got = 0
+        while got < WIDE:
+            got += len((await shared.hear(1)).data)
+        await shared.open(2)  # nothing of the first before that
+        await shared.say({"stream": 1, "window": WIDE // 2})
+        while got < 5 * WINDOW:
+            got += len((await shared.hear(1)).data)
 
 
 @asynchronous

@@ -1,13 +1,18 @@
 """Byte streams that share a call: which do, and what becomes of them when it ends."""
 
 import asyncio
+import contextlib
 import gc
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 import sidecar_client
+from sidecar_client._carrying import _MAX_WIDE as MAX_WIDE
+from sidecar_client._carrying import _WIDE as WIDE
+from sidecar_client._carrying import _WINDOW as WINDOW
 from sidecar_client.v1 import stream_pb2
 
 from sidecar.core import errors, events, streams
@@ -95,6 +100,70 @@ async def test_streams_of_peers_come_with_what_was_sent_and_outlive_who_waits_an
                 assert await stream.readexactly(4) == b"late"
                 stream.reset()
         await until(backend, 0)
+
+
+class Narrow:
+    """A sidecar that keeps to the first window of each stream, as those did that knew of no other; its streams echo."""
+
+    def __init__(self) -> None:
+        self.given: list[int] = []  # by the app, in its order
+
+    async def carry(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        await context.send_initial_metadata((("sidecar-stream", "open"),))
+        room, waiting = WINDOW, b""
+        async for request in requests:
+            for said in request.frames:
+                frame = stream_pb2.IncomingFrame(stream=said.stream)
+                if said.HasField("open"):
+                    room, waiting = WINDOW, b""
+                    frame.opened.protocol = ECHO
+                waiting += said.data
+                assert len(waiting) <= WINDOW
+                room += said.window
+                assert room <= WIDE
+                if said.window:
+                    self.given.append(said.window)
+                frame.data, waiting = waiting[:room], waiting[room:]
+                frame.window = len(frame.data)
+                room -= frame.window
+                frame.end = frame.done = said.close_write and not waiting
+                yield stream_pb2.CarryStreamsResponse(frames=[frame])
+
+
+@asynchronous
+async def test_streams_become_wide_and_keep_to_what_an_older_sidecar_gives(tmp_path: Path) -> None:
+    place = f"unix:{tmp_path / 'api.sock'}"
+    narrow = Narrow()
+    method = grpc.stream_stream_rpc_method_handler(
+        narrow.carry, stream_pb2.CarryStreamsRequest.FromString, stream_pb2.CarryStreamsResponse.SerializeToString
+    )
+    client = sidecar_client.connect(place)
+    async with serving(place, methods={"StreamService/CarryStreams": method}):
+        await echo(client, bytes(WINDOW // 2 - 1))
+        assert narrow.given == []
+        async with client.open_stream(OTHER_TEXT, ECHO) as stream:
+            writing = asyncio.create_task(stream.write(bytes(6 << 20)))
+            assert len(await stream.readexactly(6 << 20)) == 6 << 20
+            await writing
+            await stream.close_write()
+            assert await stream.read() == b""
+        await client.close()
+        assert narrow.given[0] >= WIDE - WINDOW // 2
+        assert min(narrow.given[1:]) >= WIDE // 2  # what is wide is told of less often
+
+
+@asynchronous
+async def test_so_many_streams_are_wide_at_once_as_there_are_places(tmp_path: Path) -> None:
+    async with server(tmp_path / "api.sock", Echoing()) as (_, _, api), sidecar_client.connect(api.target) as client:
+        wide = client._carrying._wide
+        half = bytes(WINDOW // 2)
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(MAX_WIDE + 1):
+                stream = await stack.enter_async_context(client.open_stream(OTHER_TEXT, ECHO))
+                await stream.write(half)
+                assert await stream.readexactly(len(half)) == half
+                assert len(wide) == min(number + 1, MAX_WIDE)
+        assert not wide
 
 
 @asynchronous

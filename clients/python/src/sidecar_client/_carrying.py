@@ -16,7 +16,9 @@ from .bulk import varint
 from .errors import Closed, NotSupported, SidecarError, from_status
 
 _CARRY = "CarryStreams"
-_WINDOW = 262_144  # bytes of a direction of a stream that may be under way, as the schema says
+_WINDOW = 262_144  # bytes of a direction of a stream that may be under way at first, as the schema says
+_WIDE = 1 << 20  # the same of a stream by which much comes: the sidecar waits less, and is told less often
+_MAX_WIDE = 64  # streams at once that may have so much waiting here
 _PIECE = 65_536  # bytes of one stream before others have their turn
 _FRAMES = b"\x0a"  # tag of CarryStreamsRequest.frames
 # Tags of OutgoingFrame: stream, open, token, data; whole fields: close_write, reset.
@@ -52,6 +54,7 @@ class Carried:
         self._number = number
         self._head = _STREAM + varint(number)
         self._arrived: deque[Piece] = deque()
+        self._window = _WINDOW  # bytes that the sidecar may have on the way to here
         self._taken = 0  # bytes that were read, and the sidecar was not told so
         self._room = _WINDOW  # bytes that may be written
         self._over = False  # nothing follows what has arrived
@@ -82,9 +85,12 @@ class Carried:
                 self._reader = None
         piece = self._arrived.popleft()
         self._taken += len(piece[1])
-        if self._taken >= _WINDOW // 2 and not self._over and not piece[2]:
-            self._carrying.put(self._head + _WINDOW_TAG + varint(self._taken))
-            self._taken = 0
+        if self._taken >= self._window // 2 and not self._over and not piece[2]:
+            more, self._taken = self._taken, 0
+            if self._window < _WIDE and self._carrying.widen(self._number):
+                more += _WIDE - self._window
+                self._window = _WIDE
+            self._carrying.put(self._head + _WINDOW_TAG + varint(more))
         return piece
 
     async def write(self, data: memoryview, size: int) -> None:
@@ -187,6 +193,7 @@ class Carrying:
         self._carry = carry
         self._next = 1  # the number of the next stream
         self._open: dict[int, Carried] = {}
+        self._wide: set[int] = set()  # the numbers of those with a wide window
         self._queue: deque[bytes] = deque()  # frames that are not written; bounded by the streams' windows
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -254,9 +261,18 @@ class Carrying:
         self._queue.append(b"".join((_FRAMES, varint(len(frame)), frame)))
         self._changed.set()
 
+    def widen(self, number: int) -> bool:
+        """Whether one more stream may have a wide window, until it is forgotten."""
+        wide = self._wide
+        if len(wide) >= _MAX_WIDE or number not in self._open:
+            return False
+        wide.add(number)
+        return True
+
     def forget(self, number: int) -> None:
         """Nobody wants to hear of a stream any more."""
         self._open.pop(number, None)
+        self._wide.discard(number)
         self._changed.set()
 
     async def close(self) -> None:
@@ -299,6 +315,7 @@ class Carrying:
             if not ready.done():
                 ready.set_result(failure)
             left, self._open = self._open, {}
+            self._wide.clear()
             for carried in left.values():
                 carried.lost = True
                 carried.end(failure)

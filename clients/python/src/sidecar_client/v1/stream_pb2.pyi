@@ -331,13 +331,18 @@ class OutgoingFrame(_message.Message):
     token: _builtins.str
     """Takes up the stream that AcceptStreams has given this token. NOT_FOUND as for AttachStream."""
     data: _builtins.bytes
-    """Bytes for the peer. Of a stream at most 256 KiB may be under way: those sent beyond what `window` has told of. One
-    that sends more ends with INVALID_ARGUMENT.
+    """Bytes for the peer. At first 256 KiB may be sent, then as many more as `window` tells of. A stream that sends beyond
+    that ends with INVALID_ARGUMENT. The sidecar tells once half of what may be under way has been passed on; of a stream
+    that has sent so much, it once tells of 768 KiB beyond that, while fewer than 64 streams have been given these.
     """
     close_write: _builtins.bool
     """Behind these bytes our direction ends."""
     window: _builtins.int
-    """So many bytes more may be sent to the app. It begins with 256 KiB, and is to be told as the app reads."""
+    """So many bytes more may be sent to the app. It begins with 256 KiB, and is to be told as the app reads: at the latest
+    when half of what may be under way has been read, or both sides could wait for each other. What is told beyond what was
+    read makes the window larger for good. With 1 MiB a stream of many bytes goes faster than with 256 KiB, and is told of
+    less often.
+    """
     reset: _builtins.bool
     """Resets the stream at once, also one that is being opened. Nothing more is said of it."""
     @_builtins.property
@@ -436,7 +441,7 @@ class IncomingFrame(_message.Message):
     end: _builtins.bool
     """Behind these bytes the peer's direction has ended."""
     window: _builtins.int
-    """So many bytes more may be sent by the app."""
+    """So many bytes more may be sent by the app. They may be more than it has sent."""
     done: _builtins.bool
     """Both directions have ended, and everything has left this node. Nothing follows."""
     status: _builtins.bytes
