@@ -89,7 +89,8 @@ class HistoryDataReceived(NamedTuple):
 class BroughtJudged(NamedTuple):
     """Gossip has judged the messages of a `BringHistory`, but for those that apps are still asked about.
 
-    `accepted`: how many were taken, those included that were known; the store gets them before it is asked again.
+    `accepted`: how many were taken now, without those that had come before, or that wait for apps; the store gets them
+    before it is asked again.
     `unwanted`: keys of those that this node's rules or apps refuse: they are not asked for again.
     """
 

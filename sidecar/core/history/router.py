@@ -28,12 +28,11 @@ from .events import (
 )
 from .nudges import Nudges
 from .serving import BackfillServer
-from .shared import BackfillShared, Eligible
+from .shared import BREACH, BackfillShared, Eligible
 from .statistics import BackfillStatistics, HistoryView
 from .topics import Asides, Brought, SessionPlaces, TopicBackfill
 
 _MAX_BATCHES = 4096  # that gossip may have of sessions that are over, or are asked of apps; a guess
-_INVALID = 20.0  # points of work for a message that is not valid, of a session that is over: as a breach of a protocol
 
 
 class _Batch:
@@ -197,7 +196,7 @@ class HistoryRouter:
         if not batch.session.over:
             batch.session.judged(judged)
         elif judged.invalid is not None:
-            self._shared.charge(batch.peer, _INVALID)
+            self._shared.charge(batch.peer, BREACH)
         elif judged.accepted:
             self._on_got(batch.topic, batch.peer)
 

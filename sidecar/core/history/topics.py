@@ -232,7 +232,7 @@ class TopicBackfill:
                     self._walks[peer] = _Walk(boundary, began)
             elif outcome.end is End.AGREED and outcome.witness and peer in self.peers:
                 self._agree(peer, _Agreement(boundary, began - config.settle))
-        if peer not in self._walks and (outcome.brought or outcome.end in (End.PARTIAL, End.FAILED, End.VIOLATED)):
+        if peer not in self._walks and outcome.end not in (End.AGREED, End.REFUSED):
             self._troubles += 1  # a walk counts once
         self._plan(outcome)
 
@@ -248,7 +248,9 @@ class TopicBackfill:
             self._timer.cancel()
         self._timer, self._due = None, inf
         if self.sessions:
-            self._call_at(max(session.began for session in self.sessions.values()) + _HEDGE)
+            hedge = max(session.began for session in self.sessions.values()) + _HEDGE
+            if hedge > now:  # else the one that is over was beside it already
+                self._call_at(hedge)
         for peer in self._wanted():
             self._call_at(max(self._from(peer), now + rng.uniform(0, config.jitter / 3)))
         if outcome.end is End.REFUSED:

@@ -63,7 +63,9 @@ class HistoryService(SimpleHandler, Service[history.AppInput], Follower[gossip.T
         match arrived:
             case gossip.TopicLeft(topic):
                 self.handle(history.HistoryTopicLeft(topic), now)
-            case gossip.TopicJoined(topic, options) if options.keep and not self.router.keeps(topic):
+            case gossip.TopicJoined(topic, options) if not options.keep:
+                self.handle(history.HistoryTopicLeft(topic), now)
+            case gossip.TopicJoined(topic) if not self.router.keeps(topic):
                 self.handle(history.HistoryTopicKept(topic), now)
                 view = next((view for view in self._gossip.router.topics() if view.topic == topic), None)
                 for peer in view.peers if view is not None else ():
@@ -85,7 +87,7 @@ class HistoryService(SimpleHandler, Service[history.AppInput], Follower[gossip.T
                 self._put(
                     history.BroughtJudged(
                         news.number,
-                        len(news.accepted) + len(news.known),
+                        len(news.accepted),
                         [history.key_of(identifier) for identifier in refused],
                         news.invalid[0][1] if news.invalid else None,
                         final=not news.waiting,
