@@ -180,10 +180,11 @@ class CloseHistoryLink(NamedTuple):
     link: Link
 
 
-class HistoryLinkViolated(NamedTuple):
-    """The peer broke the protocol, or sent what is not valid: reset the stream and charge it."""
+class HistoryViolated(NamedTuple):
+    """The peer broke the protocol, or sent what is not valid: charge it, and reset the stream if there still is one."""
 
-    link: Link
+    peer: PeerId
+    link: Link | None
     error: SidecarError
 
 
@@ -243,7 +244,7 @@ HistoryEffect: TypeAlias = (
     OpenHistoryLink
     | SendHistoryFrame
     | CloseHistoryLink
-    | HistoryLinkViolated
+    | HistoryViolated
     | ResetHistoryLink
     | BringHistory
     | StoreEffect

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..errors import ProtocolError
 from ..parameters.history import HistoryConfig
 from ..types import PeerId
 from .asking import AskingSession, NudgingSession
@@ -25,10 +26,11 @@ from .events import (
     HistoryPeerLeft,
     HistoryTopicKept,
     HistoryTopicLeft,
+    HistoryViolated,
 )
 from .nudges import Nudges
 from .serving import BackfillServer
-from .shared import BREACH, BackfillShared, Eligible
+from .shared import BackfillShared, Eligible
 from .statistics import BackfillStatistics, HistoryView
 from .topics import Asides, Brought, SessionPlaces, TopicBackfill
 
@@ -192,11 +194,12 @@ class HistoryRouter:
             topic.found(batch.age)
         if judged.invalid is not None:
             counts.rejected += 1
-            self._asides.put(batch.peer)
         if not batch.session.over:
             batch.session.judged(judged)
         elif judged.invalid is not None:
-            self._shared.charge(batch.peer, BREACH)
+            error = ProtocolError(f"a message of {batch.topic!r} that is not valid: {judged.invalid}")
+            self._shared.effects.append(HistoryViolated(batch.peer, None, error))
+            self._asides.put(batch.peer)
         elif judged.accepted:
             self._on_got(batch.topic, batch.peer)
 

@@ -15,7 +15,7 @@ from .events import (
     HistoryEffect,
     HistoryKeysFound,
     HistoryKeysLoaded,
-    HistoryLinkViolated,
+    HistoryViolated,
     Key,
     Link,
     LoadHistoryKeys,
@@ -30,7 +30,6 @@ _FRESH = 1.0  # seconds for which a loaded set of keys serves other sessions too
 _UNWANTED = 1 << 16  # keys of messages that are refused here, some 130 bytes each; a guess
 _VAIN = 4  # doublings of the time in which calls of a peer count once
 _MAX_VAIN = 4096  # peers of which that is remembered; a guess
-BREACH = 20.0  # points of work for what breaks the protocol when there is no stream to end for it; as of a stream
 _SETS = 4  # loaded sets that are kept at a time
 
 Eligible = Callable[[PeerId], bool]
@@ -175,11 +174,8 @@ class Session(ABC):
 
     def violated(self, error: SidecarError) -> None:
         """End since the peer broke the protocol."""
-        if self._link is not None:
-            self._shared.effects.append(HistoryLinkViolated(self._link, error))
-            self._detach()
-        else:  # it has ended already, before all that came was judged
-            self._shared.charge(self.peer, BREACH)
+        self._shared.effects.append(HistoryViolated(self.peer, self._link, error))
+        self._detach()
         self._on_violated()
         self.end()
 

@@ -120,11 +120,11 @@ class HistoryService(SimpleHandler, Service[history.AppInput], Follower[gossip.T
                     stream = self._links.pop(link, None)
                     if stream is not None:
                         self._switch.reset(stream)
-                case history.HistoryLinkViolated(link, error):
-                    stream = self._links.pop(link, None)
+                case history.HistoryViolated(peer_id, link, error):
+                    self._switch.note(LogLevel.WARNING, peer_id, "history: %s", error)
+                    self._switch.charge(peer_id, self.name, VIOLATION, now)
+                    stream = self._links.pop(link, None) if link is not None else None
                     if stream is not None:
-                        self._switch.note(LogLevel.WARNING, stream.peer.id, "history: %s", error)
-                        self._switch.charge(stream.peer.id, self.name, VIOLATION, now)
                         self._switch.reset(stream)
                 case history.BringHistory(number, peer_id, topic, raws, ages, keys):
                     self._gossip.bring(gossip.HistoryBrought(number, peer_id, topic, raws, ages, keys))

@@ -130,12 +130,11 @@ class MeshNode(Party):
         self.store = MemoryHistory(config)
         self.scores: dict[PeerId, float] = {}
         self.charged: dict[PeerId, float] = {}
-        self.violations: list[tuple[PeerId | None, str]] = []
+        self.violations: list[tuple[PeerId, str]] = []
         self.loads = 0  # questions to the store
         self.unanswered: list[history.StoreEffect] | None = None  # a list: the store is slow, and they wait here
         self.refuses: Callable[[bytes], bool] = lambda raw: False  # what a rule of this node ignores
         self.history_delivered: list[bytes] = []
-        self._peers: dict[int, PeerId] = {}
         self.router = HistoryRouter(
             config, now=mesh.now, rng=random.Random(number), eligible=lambda peer: self.scores.get(peer, 0) >= 0
         )
@@ -169,9 +168,10 @@ class MeshNode(Party):
                     self.mesh.send(link, data)
                 case history.CloseHistoryLink(link) | history.ResetHistoryLink(link):
                     self.mesh.close(link)
-                case history.HistoryLinkViolated(link, error):
-                    self.violations.append((self._peers.get(link), str(error)))
-                    self.mesh.close(link)
+                case history.HistoryViolated(peer, link, error):
+                    self.violations.append((peer, str(error)))
+                    if link is not None:
+                        self.mesh.close(link)
                 case history.BringHistory():
                     self._judge(effect)
                 case _:
@@ -192,7 +192,6 @@ class MeshNode(Party):
             failed = history.HistoryLinkFailed(session, Closed(f"{peer} is not there"))
             self.mesh.later(LATENCY, lambda: self.feed(failed))
             return
-        self._peers[link] = peer
         self.mesh.later(2 * LATENCY, lambda: self.feed(history.HistoryLinkOpened(session, link)))
 
     def _judge(self, brought: history.BringHistory) -> None:
@@ -214,7 +213,6 @@ class MeshNode(Party):
     # ------------------------------------------------------------ links
 
     def accepted(self, link: int, peer: PeerId) -> None:
-        self._peers[link] = peer
         self.feed(history.HistoryLinkAccepted(peer, link))
 
     def arrived(self, link: int, data: bytes) -> None:
