@@ -105,9 +105,10 @@ def start(request: pb.SubscribeRequest) -> Start:
         raise invalid("start_time", "at most one of cursor, start_time and from_beginning says where to begin")
     since = 0
     if request.HasField("start_time"):
-        since = request.start_time.ToNanoseconds()
-        if not 0 < since <= _MAX_TIME:
-            raise invalid("start_time", f"{since} nanoseconds since 1970 are no time to begin at")
+        given = request.start_time.seconds * 1_000_000_000 + request.start_time.nanos  # it may be malformed
+        if not 0 <= given <= _MAX_TIME:
+            raise invalid("start_time", f"{given} nanoseconds since 1970 are no time to begin at")
+        since = max(given, 1)  # 0 is none
     return Start(request.cursor, since, request.from_beginning)
 
 

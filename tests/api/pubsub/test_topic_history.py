@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from sidecar_client.v1 import pubsub_pb2
 
 from sidecar.api.common.bounds import Bounds
 from sidecar.api.common.encode import LagReason
-from sidecar.api.common.faults import TopicOptionsDiffer
+from sidecar.api.common.faults import InvalidField, TopicOptionsDiffer
 from sidecar.api.config import ApiConfig
+from sidecar.api.pubsub import convert
 from sidecar.api.pubsub.history import TopicHistory
 from sidecar.api.pubsub.hub import Policy, Subscription
 from sidecar.api.pubsub.topics import Start, Topics
@@ -558,3 +560,26 @@ async def test_what_peers_ask_for_is_answered(runs: Runs) -> None:
         assert (found.session, found.keys) == (8, [loaded.keys[0]])
         assert [body.key for body in bodies.bodies] == list(loaded.keys[:3])
         assert nothing == core.HistoryKeysLoaded(10, [], 100.0)
+
+
+# ---------------------------------------------------------------- what a request may say
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cursor": b"x" * 16, "from_beginning": True},
+        {"start_time": Timestamp(seconds=1), "from_beginning": True},
+        {"start_time": Timestamp(seconds=-1)},
+        {"start_time": Timestamp(seconds=2**62)},
+        {"start_time": Timestamp(nanos=-5)},
+    ],
+)
+def test_a_request_says_one_start_and_a_time_that_is_one(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidField) as raised:
+        convert.start(pubsub_pb2.SubscribeRequest(**wrong))
+    assert raised.value.field == "start_time"
+
+
+def test_a_time_may_be_the_first_there_is() -> None:
+    assert convert.start(pubsub_pb2.SubscribeRequest(start_time=Timestamp())).since == 1
