@@ -32,5 +32,6 @@ def write(rows: Iterable[str], order: Sequence[str]) -> None:
     path = page.DOCS / "durability.md"
     text = path.read_text(encoding="utf-8")
     part = text.partition(BEGIN)[2].partition(END)[0]
-    table = f"{merged(part, rows, order)}\n\n{page.facts('bench.chaos')}"
+    machine = "\n".join(page.facts("bench.chaos").splitlines()[2:])  # each row has its command and date
+    table = f"{merged(part, rows, order)}\n\n{machine}"
     path.write_text(page.replaced(text, BEGIN, END, table), encoding="utf-8")

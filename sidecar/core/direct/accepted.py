@@ -6,6 +6,7 @@ from itertools import accumulate
 
 from ..deadlines import Deadline
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, QueueFull, SidecarError
+from ..override import override
 from ..parameters.direct import MAX_REASON, OVERHEAD
 from ..traceparent import wellformed
 from ..types import PeerId
@@ -203,6 +204,11 @@ class AcceptedLink(LinkEnd):
                 return
         self._receipts.append((first, count, outcome))
 
+    @property
+    @override
+    def busy(self) -> bool:
+        return bool(self._unhandled or self._requests) or self._has_work()
+
     def _has_work(self) -> bool:
         return bool(self._receipts or self._responses or self._frame)
 
@@ -231,7 +237,7 @@ class AcceptedLink(LinkEnd):
             if entry.deadline > now:
                 break
             self.handled(entry.first, entry.end - entry.first, SendOutcome.TIMED_OUT)
-        busy = self._unhandled or self._requests or self._has_work()
+        busy = self.busy
         if not busy and self._close_when_idle(now, 2 * config.idle_timeout):
             return None
         due = (now if busy else self._last_active) + 2 * config.idle_timeout

@@ -46,6 +46,12 @@ class LinkOpened(NamedTuple):
     link: Link
 
 
+class LinkRetired(NamedTuple):
+    """A link that this node opened is on a connection that is surplus now: what is new goes by another."""
+
+    link: Link
+
+
 class LinkFailed(NamedTuple):
     """The link asked for with `OpenLink` cannot be had."""
 
@@ -155,7 +161,7 @@ AppInput: TypeAlias = (
     | RequestAnswered
     | RequestsAnswered
 )
-DirectInput: TypeAlias = LinkOpened | LinkFailed | LinkAccepted | LinkClosed | DataReceived | AppInput
+DirectInput: TypeAlias = LinkOpened | LinkRetired | LinkFailed | LinkAccepted | LinkClosed | DataReceived | AppInput
 
 
 # ---------------------------------------------------------------- effects on the node

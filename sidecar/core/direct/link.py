@@ -88,6 +88,11 @@ class LinkEnd(ABC):
         self.end(None)
         return True
 
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether something waits to be written, or for an answer."""
+
     @abstractmethod
     def _has_work(self) -> bool:
         """Whether `_next_frame` would give one."""

@@ -3,6 +3,7 @@
 import math
 
 from ..errors import Closed, ProtocolError, SidecarError
+from ..override import override
 from ..parameters.direct import OVERHEAD
 from ..types import PeerId
 from .events import Link, SendOutcome
@@ -12,6 +13,8 @@ from .messages import RequestFields, decode_acceptors_frame, encode_openers_fram
 from .operation import Request
 from .outbox import FRAMING, Outbox
 from .shared import Shared
+
+_LOOK = 1.0  # seconds between two looks at whether a retired link is done, beside those when something comes
 
 
 class OpenedLink(LinkEnd):
@@ -25,6 +28,7 @@ class OpenedLink(LinkEnd):
         self._requests: dict[int, Request] = {}  # written and without a response
         self._next_request = 1
         self._cancels: list[int] = []
+        self._retired = False  # nothing more is written but what is under way
         self._answered = False  # anything at all: else a new link would fare no better
         self._timer.by(shared.now + shared.config.idle_timeout)
 
@@ -34,11 +38,25 @@ class OpenedLink(LinkEnd):
             self._cancels.append(request.id)
             self.wake()
 
+    def retire(self) -> None:
+        """Write nothing more, and end once all that was written is answered: what waits gets another link."""
+        if not self._retired:
+            self._retired = True
+            self._outbox.link_retired()
+            self._timer.by(self._shared.now)
+
+    @property
+    @override
+    def busy(self) -> bool:
+        return bool(self._ledger or self._requests) or self._has_work()
+
     # ------------------------------------------------------------ out
 
     def _has_work(self) -> bool:
         if self._cancels or self._frame:
             return True
+        if self._retired:
+            return False
         if self._outbox.requests_wait and len(self._requests) < self._shared.config.request_window:
             return True
         return 0 < self._outbox.next_cost <= self._window()
@@ -48,6 +66,8 @@ class OpenedLink(LinkEnd):
 
     def _next_frame(self) -> bytes:
         cancels, self._cancels = self._cancels, []
+        if self._retired:
+            return encode_openers_frame((), (), cancels) if cancels else b""
         # Requests get half of each frame while messages wait, so that neither holds the other up.
         size = FRAME_TARGET // 2 if self._outbox.next_cost else FRAME_TARGET
         requests, used = self._take_requests(size)
@@ -64,6 +84,7 @@ class OpenedLink(LinkEnd):
             if request is None:
                 break
             request.id = self._next_request
+            request.link = self
             self._next_request += 1
             self._requests[request.id] = request
             used += request.size
@@ -125,7 +146,8 @@ class OpenedLink(LinkEnd):
             self._outbox.finish(request, answer)
 
     def _on_read(self) -> None:
-        pass  # every frame is served by itself
+        if self._retired:
+            self._timer.by(self._shared.now)  # it may be done
 
     # ------------------------------------------------------------ time and end
 
@@ -140,10 +162,10 @@ class OpenedLink(LinkEnd):
                 self.violated(ProtocolError(f"no receipt, and {timeout:g} s without a byte"))
                 return None
         idle = self._shared.config.idle_timeout
-        busy = self._ledger or self._requests or self._has_work()
-        if not busy and self._close_when_idle(now, idle):
+        busy = self.busy
+        if not busy and self._close_when_idle(now, 0.0 if self._retired else idle):
             return None
-        due = (now if busy else self._last_active) + idle
+        due = (now if busy else self._last_active) + (_LOOK if self._retired else idle)
         for entry in self._ledger:
             if entry.operation is not None:
                 return min(due, entry.deadline)
@@ -159,9 +181,13 @@ class OpenedLink(LinkEnd):
     def _on_end(self, error: SidecarError | None, broken: bool) -> None:
         for entry in self._ledger:
             self._settle_open(entry, SendOutcome.UNKNOWN, error)
-        self._outbox.link = None
+        if not self._retired:
+            self._outbox.link = None
         for request in self._requests.values():
             ended = Closed(f"the link ended before the response, so that the request may have been served: {error}")
             self._outbox.finish(request, ended)
         self._requests.clear()
-        self._outbox.link_ended(error, again=self._answered and not broken)
+        if self._retired:
+            self._outbox.retired_link_ended()
+        else:
+            self._outbox.link_ended(error, again=self._answered and not broken)

@@ -1,5 +1,7 @@
 """What apps asked for, until they are answered: batches of messages, and requests."""
 
+from typing import Protocol
+
 from ..deadlines import Deadline
 from ..errors import SidecarError
 from ..types import PeerId
@@ -39,10 +41,20 @@ class Operation:
         return tuple(ranges)
 
 
-class Request:
-    """A request of an app here. `id` is its number on the link that it was written to, 0 before."""
+class Carrier(Protocol):
+    """A link that messages and requests are written to."""
 
-    __slots__ = ("data", "deadline", "id", "op", "peer", "protocol", "timer", "trace")
+    def wake(self) -> None:
+        """There is something to write; the link comes for it when it may write."""
+
+    def cancel(self, request: "Request") -> None:
+        """Tell the remote that nobody waits for the answer to a request any more."""
+
+
+class Request:
+    """A request of an app here. `id` is its number on the `link` that it was written to, 0 and None before."""
+
+    __slots__ = ("data", "deadline", "id", "link", "op", "peer", "protocol", "timer", "trace")
 
     def __init__(
         self, op: int, peer: PeerId, protocol: str, data: bytes, deadline: float | None, trace: str = ""
@@ -54,6 +66,7 @@ class Request:
         self.deadline = deadline
         self.trace = trace
         self.id = 0
+        self.link: Carrier | None = None
         self.timer: Deadline | None = None
 
     @property

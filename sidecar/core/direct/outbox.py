@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from ..errors import (
     Closed,
@@ -20,7 +20,7 @@ from ..errors import (
 from ..parameters.direct import OVERHEAD
 from ..types import PeerId
 from .events import OpenLink, RequestCompleted, SendOutcome
-from .operation import Operation, Request
+from .operation import Carrier, Operation, Request
 from .shared import Budget, Shared, Timer, cost_of
 
 FRAMING = 6  # bytes that a message has at most before it in a frame
@@ -66,16 +66,6 @@ class Portion(NamedTuple):
     cost: int
 
 
-class Carrier(Protocol):
-    """The link that an outbox is written to."""
-
-    def wake(self) -> None:
-        """There is something to write; the link comes for it when it may write."""
-
-    def cancel(self, request: Request) -> None:
-        """Tell the remote that nobody waits for the answer to a request any more."""
-
-
 class Outbox:
     """The queue to one peer, and the wish for a link while there is something in it.
 
@@ -88,6 +78,7 @@ class Outbox:
     ) -> None:
         self.peer = peer
         self.link: Carrier | None = None
+        self._retired = 0  # links that nothing more is written to, and that are owed answers
         self._shared = shared
         self._outboxes = outboxes
         self._requests = requests
@@ -161,8 +152,8 @@ class Outbox:
         """Answer a request before the peer does."""
         if self._waiting.pop(request.op, None) is not None:
             self._budget.release(len(request.data) + OVERHEAD)
-        elif self.link is not None:
-            self.link.cancel(request)
+        elif request.link is not None:
+            request.link.cancel(request)
         self.finish(request, error)
         self._leave_when_done()
 
@@ -234,6 +225,17 @@ class Outbox:
         else:
             self._fail(error or Closed("the link has ended"))
 
+    def link_retired(self) -> None:
+        """Nothing more is to be written to the link; what waits, and what comes, gets another."""
+        self.link = None
+        self._retired += 1
+        self._want_link()
+
+    def retired_link_ended(self) -> None:
+        """A link that was retired is no more."""
+        self._retired -= 1
+        self._leave_when_done()
+
     def _want_link(self) -> None:
         if self.link is not None:
             self.link.wake()
@@ -263,6 +265,6 @@ class Outbox:
         return self._runs[0].deadline if self._runs else None
 
     def _leave_when_done(self) -> None:
-        if self.link is None and not self._opening and not self._runs and not self._waiting:
+        if self.link is None and not (self._retired or self._opening or self._runs or self._waiting):
             self._timer.cancel()
             self._outboxes.pop(self.peer, None)

@@ -18,6 +18,7 @@ from .events import (
     LinkClosed,
     LinkFailed,
     LinkOpened,
+    LinkRetired,
     LinkViolated,
     MessagesHandled,
     ProtocolsChanged,
@@ -42,7 +43,8 @@ class DirectRouter:
     """The machine: `handle` inputs, carry out the effects, `take` bytes of woken links, and keep its one deadline.
 
     The side that has something to send opens a link to the peer; receipts and responses come back on it. So there is
-    at most one link to a peer that this node opened, and a few that the peer opened.
+    at most one link to a peer that this node writes to, and a few that the peer opened. One on a connection that is no
+    longer the best is retired: it is read until all that was written is answered.
     """
 
     def __init__(self, config: DirectConfig, *, now: float) -> None:
@@ -63,6 +65,7 @@ class DirectRouter:
             RequestCancelled: self._on_request_cancelled,
             ProtocolsChanged: self._on_protocols_changed,
             LinkOpened: self._on_link_opened,
+            LinkRetired: self._on_link_retired,
             LinkFailed: self._on_link_failed,
             LinkAccepted: self._on_link_accepted,
             LinkClosed: self._on_link_closed,
@@ -78,6 +81,11 @@ class DirectRouter:
         """At most `limit` bytes to write on a link; nothing when there are none or the link is not known."""
         end = self._links.get(link)
         return end.take(limit) if end is not None else []
+
+    def busy(self, link: Link) -> bool:
+        """Whether something on a link waits to be written, or for an answer."""
+        end = self._links.get(link)
+        return end is not None and end.busy
 
     def next_deadline(self) -> float | None:
         """When to call `handle_deadline`, monotonic seconds."""
@@ -197,6 +205,11 @@ class DirectRouter:
             self._shared.effects.append(CloseLink(input.link))
             return
         outbox.link_opened(OpenedLink(self._shared, self._links, input.peer, input.link, outbox))
+
+    def _on_link_retired(self, input: LinkRetired) -> None:
+        end = self._links.get(input.link)
+        if isinstance(end, OpenedLink):
+            end.retire()
 
     def _on_link_failed(self, input: LinkFailed) -> None:
         outbox = self._outboxes.get(input.peer)

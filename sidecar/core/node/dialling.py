@@ -555,7 +555,7 @@ class Dialling(Service[DiallingInput], Follower[ConfigurationChanged]):
         def overdue(now: float) -> None:
             if connection.number not in switch.connections or not connection.draining:
                 return
-            if any(stream.handler.lasting for stream in connection.streams.values()):
+            if any(stream.handler.needed(stream) for stream in connection.streams.values()):
                 switch.deadlines.at(now + switch.config.settle_timeout, overdue)  # it goes with the last of them
             else:
                 switch.close_connection(connection, None)

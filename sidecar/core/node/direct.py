@@ -108,6 +108,18 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
 
         self._dialling.reach(peer_id, (), reached, now, search=True, passing=True)
 
+    @override
+    def peer_updated(self, peer: Peer, now: float) -> None:
+        """Another connection may be the best one now: what is new goes there."""
+        for connection in peer.connections:
+            if connection.draining and connection is not peer.best:
+                for stream in connection.streams.values():
+                    self._retire(stream)
+
+    def _retire(self, stream: Stream) -> None:
+        if stream.state is not None and stream.number in self._links:
+            self._put(direct.LinkRetired(stream.number))
+
     # ------------------------------------------------------------ streams
 
     @override
@@ -117,6 +129,12 @@ class DirectMessageService(SimpleHandler, Service[direct.AppInput]):
             self._put(direct.LinkAccepted(stream.peer.id, stream.number))
         else:
             self._put(direct.LinkOpened(stream.peer.id, stream.number))
+            if stream.connection.draining and stream.connection is not stream.peer.best:
+                self._retire(stream)
+
+    @override
+    def needed(self, stream: Stream) -> bool:
+        return self.router.busy(stream.number)
 
     @override
     def failed(self, state: object, error: SidecarError, now: float) -> None:

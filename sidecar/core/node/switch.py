@@ -115,6 +115,10 @@ class StreamHandler(Protocol):
     lasting: bool
     """Whether its streams cannot be opened anew on another connection: then a surplus one waits for their end."""
 
+    def needed(self, stream: Stream) -> bool:
+        """Whether a surplus connection is to wait for this stream."""
+        return self.lasting
+
     def opened(self, stream: Stream, now: float) -> None:
         """Negotiated: ours (with the state given to `open_stream`) or the remote's (state None)."""
 
