@@ -15,7 +15,21 @@ from tests.interop.cells import NETWORK, cell
 from tests.interop.ours import Ours, our_sidecar
 from tests.interop.peer import TIMEOUT, Peer, Stage
 
-BEAT = 0.1  # seconds: 600 heartbeats take a minute
+# Seconds: 600 heartbeats take a minute. Of py-libp2p 0.8.1 that shows what a heartbeat of a second hides. Its program
+# (`peers/py/gossip.py`) takes the first of these out of the measurement; the others are its own, and are few enough.
+#
+#     router = GossipSub([PROTOCOL_ID], 3, 2, 4)
+#     # IHAVE and IWANT are counted by the second, whatever the heartbeat is: what comes once in each of these, and a
+#     # little early, is misbehaviour (`ihave_spam_penalty` in the `parts` of a failure), 50 points each time.
+#     for _ in range(11): router._check_ihave_rate_limit("A", "one"); time.sleep(0.09)
+#     router.scorer.ihave_spam_penalties  # {"A": 5.0}
+#     # B gets the GRAFTs of A as well, be it in a back-off or not; and C is pruned without one, and grafted again soon.
+#     router.emit_control_message = show
+#     await router._emit_control_msgs({"A": ["one"], "B": ["two"]}, {"C": ["one"]}, {})
+#     # A: graft one. B: graft one, two. C: prune one, backoff 0; router.back_off is {}
+#     # Back-offs end with a whole second of the clock: one of a second, begun at 0.8, is over after 0.2.
+#     router._add_back_off("A", "one", False, 1)
+BEAT = 0.1
 RATE = 5  # messages a second that are expected of the steady topic; there are more, unless the machine is overloaded
 DEGREE = 4  # of seven others each has so few in its mesh: the others get IHAVE
 SIZES = (100, 700, 1500, 6000)  # bytes; go announces from 1024 on by IDONTWANT, we and js from 512

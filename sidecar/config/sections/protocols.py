@@ -292,8 +292,8 @@ class GossipSection:
         _GOSSIP.flood_share,
         share(least=0.01),
         "The share of this node's time for messages of peers that send by far more than others, while others send as "
-        "well: some 1,000 messages, or 64 MB, a second and more. Such peers have to wait, and what they sent goes "
-        "on to others behind all else. 1: they never wait.",
+        "well: some 1,000 messages, or 16 MB, a second and more. Such peers have to wait, and what they sent goes "
+        "on to others behind all else. It is less while the processor is busy with other things. 1: they never wait.",
         "a guess: what others send comes soon, and who sends much is at most halved",
     )
     ignore_replays: bool = key(

@@ -113,9 +113,12 @@ class Intake:
     def room(self, peer: GossipPeer) -> int:
         """How many more messages of the peer should be taken in; where too many are pending of all, a few of each."""
         lane, config = self._lanes.get(peer), self._state.config
+        heavy = self._state.heavy(peer)
         of_it = len(lane.order) if lane is not None else 0
+        if heavy:
+            of_it += peer.pending_bytes // UNIT
         of_all = config.max_pending_total - len(self._by_raw) if self.bytes < config.max_pending_bytes else 0
-        most = 2 * QUANTUM if self._state.heavy(peer) else config.max_pending
+        most = 2 * QUANTUM if heavy else config.max_pending
         return max(_FLOOR - of_it, min(most - of_it, of_all))
 
     @property
@@ -125,8 +128,8 @@ class Intake:
 
     # ------------------------------------------------------------ accept
 
-    def receive(self, peer: GossipPeer, raws: Sequence[bytes]) -> None:
-        """Take in messages that a peer has sent."""
+    def receive(self, peer: GossipPeer, raws: Sequence[bytes], *, ahead: bool = False) -> None:
+        """Take in messages that a peer has sent; `ahead`: before what is pending of it, but for the same authors'."""
         self._state.statistics.received += len(raws)
         candidates: list[UnverifiedMessage] = []
         checks: list[SignatureCheck] = []
@@ -145,7 +148,7 @@ class Intake:
                 self._state.reject(peer, None, "malformed")
             position += 1
         if candidates:
-            self._submit(peer, candidates, checks)
+            self._submit(peer, candidates, checks, ahead=ahead)
 
     def _accept(
         self, peer: GossipPeer, raw: bytes, candidates: list[UnverifiedMessage], checks: list[SignatureCheck]
@@ -213,31 +216,47 @@ class Intake:
     # ------------------------------------------------------------ pending
 
     def _submit(
-        self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage], checks: Sequence[SignatureCheck]
+        self,
+        peer: GossipPeer,
+        candidates: Sequence[UnverifiedMessage],
+        checks: Sequence[SignatureCheck],
+        *,
+        ahead: bool,
     ) -> None:
         """Check at once what may be; the rest, and all behind what is pending already, goes into the peer's lane."""
         size = sum([len(message.raw) for message in candidates])
         weights = [weight(claimed(message.data)) for message in candidates]
-        peer.load.add(sum(weights) + size / UNIT, self._state.now)
-        at_once = 0 if peer in self._lanes or self._known(candidates) else self._allowance(peer, weights)
-        if at_once:
-            self._at_once -= sum(weights[:at_once])
-            reasons = self._check(checks[:at_once])
-            passed = []
-            for message, reason in zip(candidates, reasons, strict=False):  # those behind are not checked yet
+        peer.load.add(sum(weights) + size / UNIT, self._state.now, self._state.ease(peer))
+        at_once = 0
+        if not (self._waits(peer, candidates, ahead) or self._known(candidates)):
+            at_once = self._allowance(peer, weights, ahead=ahead)
+        checked, passed = 0, list[UnverifiedMessage]()
+        while checked < at_once and peer.forged < _SUSPECT:  # some at a time: who sends invalid ones has few checked
+            some = slice(checked, min(checked + _QUANTUM, at_once))
+            for message, reason in zip(candidates[some], self._check(checks[some]), strict=True):
                 if reason is None:
                     passed.append(message)
                 else:
                     self._reject(peer, message.topic, reason)
-            if passed:
-                self._pass(peer, passed)
-        if at_once < len(candidates):
-            self._pend(peer, candidates[at_once:], checks[at_once:])
+            checked = some.stop
+        self._at_once -= sum(weights[:checked])
+        if passed:
+            self._pass(peer, passed)
+        if checked < len(candidates):
+            self._pend(peer, candidates[checked:], checks[checked:])
 
-    def _allowance(self, peer: GossipPeer, weights: Sequence[int]) -> int:
+    def _waits(self, peer: GossipPeer, candidates: Sequence[UnverifiedMessage], ahead: bool) -> bool:
+        """Whether messages have to go behind what is pending of the peer."""
+        lane = self._lanes.get(peer)
+        if lane is None or not ahead:
+            return lane is not None
+        authors = {pending.message.author for pending in lane.order}
+        return any(message.author in authors for message in candidates)
+
+    def _allowance(self, peer: GossipPeer, weights: Sequence[int], *, ahead: bool) -> int:
         """How many of the signatures may be checked in this turn; the last one may weigh more than is left of it."""
         state = self._state
-        if peer.forged >= _SUSPECT or state.heavy(peer):
+        if peer.forged >= _SUSPECT or (state.heavy(peer) and not ahead):
             return 0
         if state.now - self._renewed >= state.config.verify_interval:
             self._renew()
@@ -397,7 +416,7 @@ class Intake:
                     self._reject(peer, message.topic, pending.reason)
             if passed:
                 if state.heavy(peer):
-                    state.pacing.worked()
+                    state.pacing.worked(alone=state.floods(peer))
                 self._pass(peer, passed)
             if not order and self._lanes.get(peer) is lane:
                 del self._lanes[peer]

@@ -17,6 +17,9 @@ _ANSWER = 4.0  # points: a PRUNE with peers and their signed records
 _CHANGE = 2.0  # points: a topic more or less, with what has to be said of it
 # Heartbeats between two looks for better peers, where most of a mesh gives nothing; as in the evaluation of v1.1.
 _OFTEN = 10
+# Seconds before its end in which a GRAFT is no misbehaviour: PRUNE tells a back-off in whole ones, and who reckons in
+# whole ones, as py-libp2p does, ends it up to one too early.
+_EARLY = 1.0
 _ON_TIME = 1 / 2  # of a back-off that a peer asked for: after that its GRAFT may be in time by its own clock; a guess
 
 
@@ -241,12 +244,14 @@ class Mesh:
         """Whether a peer that grafts in the back-off knows better; if not, it does from now on.
 
         It need not: our PRUNE was still on its way, or was lost with the stream before this one; or the peer pruned us,
-        has waited for as long as it asked for, and we read that late.
+        has waited for as long as it asked for, and we read that late; or the back-off is as good as over. Nor does it
+        when it says the same again in one breath.
         """
         now = self._state.now
         begin, end = peer.barred.get(topic.name, (float("inf"), float("inf")))
-        peer.barred[topic.name] = min(begin, now), float("inf")
-        return begin <= now < end
+        blamed = begin < now < end
+        peer.barred[topic.name] = begin if blamed else now, float("inf")
+        return blamed
 
     def _decline(self, topic: Topic, peer: GossipPeer, *, exchange: bool) -> float:
         """Answer a GRAFT with PRUNE, as many as may be needed in a heartbeat: who goes on has read the first ones."""
@@ -367,9 +372,9 @@ class Mesh:
             backoff = state.config.prune_backoff
         held = state.now < topic.backoff.get(peer.id, 0.0) and topic.name in peer.barred
         begin = peer.barred[topic.name][0] if held else state.now + state.config.backoff_slack
-        peer.barred[topic.name] = begin, float("inf")
         self._unlink(topic, peer)
         self._hold(topic.backoff, peer, backoff)
+        peer.barred[topic.name] = begin, topic.backoff[peer.id] - _EARLY
         if peer.knows_backoff:
             others = self._exchange.named(topic, peer) if exchange else []
             entry = encode_prune(topic.wire, others, int(backoff))

@@ -183,6 +183,11 @@ def parse_message(raw: bytes) -> Fields:
     return Fields(values[1], values[2], values[3], values[4], values[5], values[6], content)
 
 
+def claimed_author(raw: bytes) -> bytes:
+    """Whose message it says it is, where that is the first of its fields, as nearly everybody writes it; else empty."""
+    return raw[2 : 2 + raw[1]] if len(raw) > 1 and raw[0] == 0x0A and raw[1] < 0x80 else b""
+
+
 def _varint(data: bytes, offset: int) -> tuple[int, int]:
     """A protobuf varint, which may be longer than needed, unlike those of multiformats."""
     value = shift = 0

@@ -113,8 +113,9 @@ class PeerQueue:
     def put(self, chunk: RpcChunk, source: PeerId | None = None, *, heavy: bool = False) -> bool:
         """Queue messages, or count them as dropped.
 
-        `heavy`: their `source` sends by far more than others. Such messages may have half of the room, and go after all
-        that others have sent. Those of one source stay in order, also where it is heavy no more.
+        `source`: their author, or where nobody signs who brought them.
+        `heavy`: they are a part of by far more than others send. Such messages may have half of the room, and go after
+        all that others have sent. Those of one source stay in order, also where they are no flood any more.
         """
         size, count = len(chunk.frame), chunk.messages
         if heavy or (self._behind_of is not None and source in self._behind_of):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..errors import ProtocolError
 from ..types import PeerId
 from .events import FirstRpc
+from .fair import COST, FairBacklog
 from .intake import Intake
 from .late import LateMessages
 from .lazy import LazyGossip
@@ -27,7 +28,7 @@ from .unwanted import Unwanted
 
 _FEW = 32  # control entries that are served beside others' messages; more of them in one RPC are served in steps
 _IGNORED = 1 / 2048  # points of work for each byte of an RPC that is ignored; a guess: as decrypting it costs
-_FRAME = 64  # bytes that an RPC counts beside its own: empty ones cost memory too
+_LARGE = 16_384  # bytes of a peer that has proven nothing yet, beyond which it waits behind those who wait; a guess
 
 
 class RpcReceiver:
@@ -52,25 +53,70 @@ class RpcReceiver:
 
     def receive(self, peer: GossipPeer, frames: Sequence[bytes]) -> None:
         """Take RPCs in, and serve as many as one turn may; the rest waits behind the other peers' turns."""
-        waits = bool(peer.backlog) or peer.step is not None or (self._state.heavy(peer) and self._rests(peer))
-        if peer.backlog:
-            peer.backlog.extend(frames)
+        state = self._state
+        heavy = state.heavy(peer)
+        waits = bool(peer.backlog) or peer.step is not None or (heavy and self._rests(peer))
+        if heavy or isinstance(peer.backlog, FairBacklog):
+            backlog = self._keep_apart(peer, frames)
+            if waits:
+                self._let_pass(peer, backlog)
         else:
-            peer.backlog = deque(frames)
-        peer.backlog_bytes += sum(map(len, frames)) + _FRAME * len(frames)
+            if peer.backlog:
+                peer.backlog.extend(frames)
+            else:
+                peer.backlog = deque(frames)
+            peer.backlog_bytes += sum(map(len, frames)) + COST * len(frames)
+        if state.waiting and not (waits or peer.proven) and peer.backlog_bytes > _LARGE:
+            state.waiting[peer.id] = peer  # what many new ones bring at once is not to be one long turn
+            waits = True
         if waits:
-            self._state.watch_backlog(peer)
+            state.watch_backlog(peer)
         else:
             self._serve(peer)
+
+    def _keep_apart(self, peer: GossipPeer, frames: Sequence[bytes]) -> FairBacklog:
+        """Queue RPCs of a peer that is heavy, or may be, behind what waits of it, by their messages' authors."""
+        backlog = peer.backlog
+        if isinstance(backlog, FairBacklog):
+            backlog.extend(frames)
+        else:
+            backlog = peer.backlog = FairBacklog((*backlog, *frames), self._state.config.max_rpc_messages)
+        peer.backlog_bytes = backlog.bytes
+        self._state.statistics.rpcs_received += backlog.opened
+        backlog.opened = 0
+        return backlog
+
+    def _let_pass(self, peer: GossipPeer, backlog: FairBacklog) -> None:
+        """Serve authors at once that have said little, though the peer has to wait: it may only relay the flood."""
+        state = self._state
+        if peer.violated or peer.step is not None or state.shuns(peer):
+            return
+        flood = state.flood(peer)
+        if state.pacing.exhausted(flood, state.now):
+            return
+        raws = backlog.take_few()
+        if raws:
+            peer.backlog_bytes = backlog.bytes
+            flood.aside.add(len(raws) + sum(map(len, raws)) / UNIT, state.now)
+            self._intake.receive(peer, raws, ahead=True)
+
+    def _may_be_kept_apart(self, peer: GossipPeer, rpc: RPC) -> bool:
+        """Whether an RPC of a peer that is not heavy yet should wait by authors rather than as one."""
+        only_messages = not (rpc.HasField("control") or rpc.subscriptions or rpc.named)
+        few = len(rpc.publish) <= self._state.config.max_rpc_messages
+        return only_messages and few and self._state.pacing.beside(peer, self._state.now)
 
     @property
     def due(self) -> float:
         """When heavy peers that rest are to be served."""
-        return self._state.pacing.resting_until if self._resting else math.inf
+        if not self._resting:
+            return math.inf
+        state = self._state
+        return min(state.pacing.resting_until(alone=state.floods(peer)) for peer in self._resting.values())
 
     def _rests(self, peer: GossipPeer) -> bool:
         """Whether a heavy peer has to wait now."""
-        if not self._state.pacing.resting(self._state.now):
+        if not self._state.pacing.resting(self._state.now, alone=self._state.floods(peer)):
             return False
         self._resting[peer.id] = peer
         return True
@@ -79,12 +125,23 @@ class RpcReceiver:
         """Serve peers whose RPCs wait, in turn, until together they have had what one may have of a turn."""
         left = 1.0
         if self._resting and not self._state.pacing.resting(self._state.now):
-            for peer in self._resting.values():
-                if peer.backlog or peer.step is not None:
-                    self._state.waiting.setdefault(peer.id, peer)
-            self._resting.clear()
+            self._end_rests()
         while left > 0 and self._state.waiting:
             left -= self._serve(next(iter(self._state.waiting.values())))
+
+    def _end_rests(self) -> None:
+        state = self._state
+        still: dict[PeerId, GossipPeer] = {}
+        for identifier, peer in self._resting.items():
+            alone = state.floods(peer)
+            if state.pacing.resting(state.now, alone=alone):
+                still[identifier] = peer
+                continue
+            if alone:
+                state.pacing.rested(state.now)
+            if peer.backlog or peer.step is not None:
+                state.waiting.setdefault(identifier, peer)
+        self._resting = still
 
     def serve_all(self, peer: GossipPeer) -> None:
         """Serve what the peer has sent before its stream ended."""
@@ -131,6 +188,7 @@ class RpcReceiver:
             state.waiting.pop(peer.id, None)
             state.watch_backlog(peer)
             return 0.0
+        charged = state.charged.get(peer.id, 0.0)
         raws: list[bytes] = []
         controls: list[ControlMessage | bytes] = []  # bytes: the id of an IDONTWANT that is all there is
         named: list[Named | NamedIds] = []
@@ -138,10 +196,10 @@ class RpcReceiver:
         if not full_too:
             messages = min(messages, self._intake.room(peer))
         if heavy:
-            messages = min(messages, QUANTUM)
-            state.pacing.worked()
-        elif not full_too and state.pacing.beside(peer, state.now):
-            messages = min(messages, 8 * QUANTUM)  # it may turn out to be heavy
+            state.pacing.worked(alone=state.floods(peer))
+        if not full_too:
+            messages = min(messages, self._at_once(peer))
+        backlog = peer.backlog
         while messages > 0 and work < config.turn_work and not peer.violated:
             if peer.step is not None:
                 self._flush(peer, raws, controls)
@@ -153,10 +211,18 @@ class RpcReceiver:
                     if heavy:
                         break
                 continue
-            if not peer.backlog:
+            if not backlog:
                 break
-            body = peer.backlog.popleft()
-            peer.backlog_bytes -= len(body) + _FRAME
+            if isinstance(backlog, FairBacklog):
+                is_message, body = backlog.pop()
+                peer.backlog_bytes = backlog.bytes
+                if is_message:
+                    raws.append(body)
+                    messages -= max(1, len(body) // UNIT) if heavy else 1
+                    continue
+            else:
+                body = backlog.popleft()
+                peer.backlog_bytes -= len(body) + COST
             if peer.begun:
                 raw = match_message(body)
                 if raw is not None:
@@ -188,6 +254,11 @@ class RpcReceiver:
                     work += self._on_extensions(peer, rpc.control, first=type(body) is FirstRpc or not peer.begun)
             peer.begun = True
             if count > min(messages, config.max_rpc_messages) or entries > _FEW or rpc.subscriptions:
+                if not (full_too or isinstance(backlog, FairBacklog)) and self._may_be_kept_apart(peer, rpc):
+                    state.statistics.rpcs_received -= 1  # it is put back, and counted then
+                    backlog.appendleft(body)
+                    backlog = self._keep_apart(peer, ())
+                    continue
                 peer.step = self._steps(peer, rpc)
                 continue
             if count:
@@ -213,7 +284,17 @@ class RpcReceiver:
         if not peer.backlog:
             peer.backlog = NO_FRAMES
         state.watch_backlog(peer)
-        return max(work / config.turn_work, 1 - messages / config.turn_messages)
+        needless = state.charged.get(peer.id, 0.0) - charged  # invalid signatures, which were not foreseen
+        return max(work / config.turn_work, needless / config.turn_work, 1 - messages / config.turn_messages)
+
+    def _at_once(self, peer: GossipPeer) -> int:
+        """How many messages of the peer one turn serves."""
+        state = self._state
+        if state.heavy(peer):
+            return QUANTUM
+        if not state.pacing.beside(peer, state.now):
+            return state.config.turn_messages
+        return (8 if peer.proven else 2) * QUANTUM  # it may turn out to be heavy, or to send what is invalid
 
     def _on_extensions(self, peer: GossipPeer, control: ControlMessage, *, first: bool) -> float:
         """Note what the peer knows beyond v1.3. It says so in the first RPC of a stream only. Returns the work."""
@@ -241,8 +322,7 @@ class RpcReceiver:
             state.charge(peer, excess * PASSED_OVER)
         first = 0
         while first < len(raws):
-            room = self._intake.room(peer)
-            most = QUANTUM if state.heavy(peer) else config.turn_messages
+            room, most = self._intake.room(peer), self._at_once(peer)
             part = raws[first : first + (min(room, most) if room > 0 else most)]
             self._intake.receive(peer, part)
             first += len(part)

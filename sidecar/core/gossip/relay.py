@@ -100,8 +100,9 @@ class Relay:
                 return
             batch = batch.only(fresh)
         ids = batch.ids
+        peer.proven = True
         if batch.authors is None:  # others were counted when their signatures were to be checked
-            peer.load.add(len(ids) + sum(map(len, batch.raws)) / UNIT, state.now)
+            peer.load.add(len(ids) + sum(map(len, batch.raws)) / UNIT, state.now, state.ease(peer))
         named = self._late.came(peer, topic, ids) if topic.awaited else {}
         state.propagation.began(ids, peer.id, state.now)
         if state.replays is not None and batch.authors is not None and batch.seqnos is not None:
@@ -280,31 +281,35 @@ class Relay:
         topic, ids, raws, _, authors, _ = batch
         topic.counts.delivered_bytes += size
         peer.firsts += len(messages)
-        state.pacing.brought(peer, peer.load, state.now)
+        state.pacing.brought(peer, peer.load, state.now, state.ease(peer))
         # A batch has bundles only where it is one.
         state.scores.delivered(peer.record, topic.name, ids, state.now, len(messages) // len(ids))
         state.deliver(topic, messages, ids, raws)
         if not goes_on:
             return
         state.cache.put(topic.name, ids, raws)
-        state.relaying = peer.id, state.heavy(peer)
         self._forward_all(peer, topic, authors, ids, raws)
         state.relaying = None, False
 
     def _forward_all(
         self, peer: GossipPeer, topic: Topic, authors: Sequence[Author] | None, ids: list[bytes], raws: list[bytes]
     ) -> None:
+        heavy = self._state.heavy(peer)
         if authors is None:
+            self._state.relaying = peer.id, heavy
             self._forward(peer, topic, None, ids, raws)
             return
         # Messages of different authors may go over different links. And none goes back to its author (v1.0 Message
         # Processing).
+        now, pacing = self._state.now, self._state.pacing
+        flood = self._state.flood(peer) if heavy else None
         groups: dict[PeerId, tuple[list[bytes], list[bytes]]] = {}
         for author, identifier, raw in zip(authors, ids, raws, strict=True):
             group = groups.setdefault(author.peer, ([], []))
             group[0].append(identifier)
             group[1].append(raw)
         for author_id, group in groups.items():
+            self._state.relaying = author_id, flood is not None and pacing.behind(flood, author_id, group[1], now)
             self._forward(peer, topic, author_id, *group)
 
     def _forward(

@@ -28,9 +28,10 @@ from .events import (
     TopicCounts,
     TopicOptions,
 )
+from .fair import FairBacklog
 from .judging import Rules
 from .messages import BundleBytes, RpcChunk, SignedLayout, UnsignedLayout, build_chunks, max_payload, split_chunk
-from .pacing import Load, Pacing
+from .pacing import FloodRecord, Load, Pacing
 from .propagation import Propagation
 from .queue import PeerQueue
 from .replay import ReplayGuard
@@ -82,6 +83,7 @@ class GossipPeer:
         "bundles",
         "dial_only",
         "firsts",
+        "flood",
         "forged",
         "gives",
         "heeds_age",
@@ -107,6 +109,7 @@ class GossipPeer:
         "pending_bytes",
         "promised",
         "protocol",
+        "proven",
         "queue",
         "record",
         "refusals",
@@ -163,13 +166,15 @@ class GossipPeer:
         self.unwanted: dict[bytes, int] = {}  # ids that it told us not to send, with the heartbeat that ends each
         self.knows_idontwant = protocol in IDONTWANT_PROTOCOLS
         self.refusals = 0  # of its GRAFTs
-        self.backlog = NO_FRAMES  # RPCs that wait for its turn
+        self.backlog: deque[bytes] | FairBacklog = NO_FRAMES  # RPCs that wait for its turn
         self.backlog_bytes = 0
         self.backlogged = False  # more of them than may
         self.step: Iterator[float] | None = None  # the rest of an RPC that takes more than one turn; yields its work
         self.pending_bytes = 0  # of messages whose signatures are not checked yet
         self.load = Load()  # what of it was served of late
+        self.flood: FloodRecord | None = None  # since it was heavy first
         self.forged = 0  # messages with invalid signatures that it sent, of late
+        self.proven = False  # it has brought a message that was new and valid
         self.violated = False
         self.begun = False  # an RPC of it has come
 
@@ -371,7 +376,7 @@ class GossipState:
         )
         self.statistics = GossipStatistics()
         self.pacing = Pacing(config, now)
-        self.relaying: tuple[PeerId | None, bool] = (None, False)  # whose messages are queued now; whether it is heavy
+        self.relaying: tuple[PeerId | None, bool] = (None, False)  # whose messages are queued now; whether as a flood
         self.own_load = Load()  # what apps of this node publish
         self.rules = rules
         self.propagation = Propagation(now)
@@ -603,7 +608,21 @@ class GossipState:
 
     def heavy(self, peer: GossipPeer) -> bool:
         """Whether the peer sends by far more than others who send: see `Pacing`."""
-        return self.pacing.heavy(peer, peer.load, self.now)
+        return self.pacing.heavy(peer, peer.load, self.now, self.ease(peer))
+
+    def floods(self, peer: GossipPeer) -> bool:
+        """Whether the peer was heavy, and brings nothing but a flood."""
+        return peer.flood is not None and peer.flood.alone(self.now)
+
+    def ease(self, peer: GossipPeer) -> float:
+        """How much less than usual the peer may bring: see `Pacing`."""
+        return self.pacing.ease if peer.flood is not None and peer.flood.alone(self.now) else 1.0
+
+    def flood(self, peer: GossipPeer) -> FloodRecord:
+        """What is known of what a heavy peer brings."""
+        if peer.flood is None:
+            peer.flood = FloodRecord()
+        return peer.flood
 
     def watch_backlog(self, peer: GossipPeer) -> None:
         """Say when more of the peer's RPCs and messages waits than may, and when half of that is served."""

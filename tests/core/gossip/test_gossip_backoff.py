@@ -96,6 +96,24 @@ def test_who_pruned_us_knows_when_its_own_back_off_is_over(waited: float, fault:
     assert blamed(router) == fault + 1
 
 
+@pytest.mark.parametrize(("at", "fault"), [(8.9, 1), (9.1, 0)])
+def test_the_last_second_of_a_back_off_is_nobodys_fault(at: float, fault: int) -> None:
+    router = full()  # for 10 s; who reckons in whole seconds may think it over by now
+    grafts(router, 9, at)
+    assert blamed(router) == fault
+    grafts(router, 9, at + 1.0)  # it has been told anew
+    assert blamed(router) == fault + 1
+
+
+def test_a_graft_that_is_said_twice_in_one_breath_is_excused_as_one() -> None:
+    router = full()
+    twice = control(graft=[{"topicID": b"news"}, {"topicID": b"news"}])
+    router.handle(RpcsReceived(peer_id(9), [twice]), 9.5)
+    assert blamed(router) == 0
+    router.handle(RpcsReceived(peer_id(9), [twice]), 12.0)
+    assert blamed(router) == 2
+
+
 def test_a_link_that_came_to_be_meanwhile_makes_it_all_forgotten() -> None:
     router = full()
     router.handle(PeerRemoved(peer_id(1)), 20.0)

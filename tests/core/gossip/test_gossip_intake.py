@@ -1,5 +1,6 @@
 """Messages from their coming to the verdict on their signature: what is pending, in what order, and what is bounded."""
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -383,3 +384,26 @@ def test_a_forged_message_moves_no_memory_of_its_claimed_sender() -> None:
     assert seqnos(send(router, peer, signed(9, "news", b"0", 0))) == []
     (view,) = router.rules()
     assert (view.configured, view.broken) == (True, {("news", Limit.SEQNO): 1})
+
+
+def test_of_a_burst_of_forged_messages_only_the_first_few_are_checked_at_once() -> None:
+    router = make_router(config=replace(UNSCORED, verify_burst=320))
+    (attacker,) = joined(router, "news", 1)
+    send(router, attacker, *(forged(9, number) for number in range(300)))
+    assert router.statistics().rejected["signature"] == 16
+    assert len(router._intake) == 284
+    list(turns(router))
+    assert router.statistics().rejected["signature"] == 300
+
+
+def test_new_peers_that_bring_much_at_once_are_served_one_in_a_turn() -> None:
+    router = make_router(config=replace(UNSCORED, turn_messages=64, verify_burst=320))
+    attackers = joined(router, "news", 4)
+    for author, attacker in enumerate(attackers):
+        send(router, attacker, *(forged(author + 9, number, bytes(400)) for number in range(100)))
+    assert router.statistics().rejected["signature"] == 16  # of the first one: it has more, for which it waits
+    told = []
+    for _ in turns(router):
+        told.append(router.statistics().rejected["signature"])
+    assert max(after - before for before, after in itertools.pairwise(told)) <= 64
+    assert told[-1] == 400

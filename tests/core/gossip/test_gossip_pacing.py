@@ -61,7 +61,7 @@ def test_a_rest_is_so_long_that_the_share_holds(share: float, rest: float | None
     assert pacing.resting(5.0)
     pacing.begin_turn(5.010)
     assert [*measuring, pacing.measuring] == [True, False]
-    assert pacing.resting_until == pytest.approx(5.010 + rest)
+    assert pacing.resting_until() == pytest.approx(5.010 + rest)
     assert pacing.resting(5.010)
     assert not pacing.resting(5.011 + rest)
 
@@ -71,7 +71,37 @@ def test_a_sleep_of_the_machine_is_not_taken_for_work() -> None:
     pacing.worked()
     pacing.end_turn(0.0)
     pacing.begin_turn(60.0)
-    assert pacing.resting_until == pytest.approx(60.05)
+    assert pacing.resting_until() == pytest.approx(60.05)
+
+
+def rest(pacing: Pacing, now: float, late: float) -> tuple[float, float]:
+    """How long a rest of a flood is after a turn of 10 ms, and when it is known to be over."""
+    pacing.worked(alone=True)
+    pacing.end_turn(now)
+    pacing.begin_turn(now + 0.010)
+    assert pacing.resting_until() == pytest.approx(now + 0.020)  # that of others
+    until = pacing.resting_until(alone=True)
+    pacing.rested(until + late)
+    return until - now - 0.010, until + late
+
+
+def test_while_rests_end_late_floods_have_a_smaller_share_and_less_makes_them_heavy() -> None:
+    pacing = Pacing(GossipConfig(), 0.0)
+    now, rests = 0.0, []
+    for _ in range(8):
+        took, now = rest(pacing, now, late=0.02)
+        rests.append(took)
+    assert rests[:3] == pytest.approx([0.010, 0.030, 0.070])
+    assert rests[-1] == rests[-2]  # never nothing
+    pacing.brought("calm", loaded(1), now)
+    load = Load()
+    load.add(200, now, pacing.ease)
+    assert pacing.heavy("eager", load, now + 0.5, pacing.ease)
+    assert not pacing.heavy("eager", load, now + 0.5)  # of who brings more than a flood
+    for _ in range(200):
+        took, now = rest(pacing, now, late=0.011)  # another turn was under way
+    assert took == pytest.approx(0.010)
+    assert pacing.ease == 1.0
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.1])

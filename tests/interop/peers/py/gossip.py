@@ -42,13 +42,19 @@ def make_scoring(options):
 
 def make_router(options):
     # Adaptive gossip raises the heartbeat's interval to 30 s and more where there are few peers.
-    return gossipsub.GossipSub(
+    router = gossipsub.GossipSub(
         protocols=NAMES[: VERSIONS[options.gossip]][::-1], degree=options.degree,
         degree_low=options.degree_low, degree_high=options.degree_high, score_params=make_scoring(options),
         my_extensions=PeerExtensions(test_extension=True),
         heartbeat_interval=options.heartbeat_ms / 1000, adaptive_gossip_enabled=False,
         spam_protection_enabled=False, eclipse_protection_enabled=False,
     )  # fmt: skip
+    # It counts as misbehaviour more than ten IHAVE a second from a peer on a topic, and more than ten IWANT. Whoever
+    # gossips once a heartbeat sends ten IHAVE a second at a heartbeat of 100 ms, and one that comes early is too many:
+    # 50 points each time. So what it allows in a second at its usual heartbeat it allows in as many of these.
+    router.max_ihave_messages_per_second /= min(1.0, options.heartbeat_ms / 1000)
+    router.max_iwant_requests_per_second /= min(1.0, options.heartbeat_ms / 1000)
+    return router
 
 
 class Gossip:
@@ -59,7 +65,7 @@ class Gossip:
         self.pubsub = Pubsub(self.host, self.router, cache_size=CACHED)
         # Its own start is in whole seconds: restarted soon under the same key, it repeats numbers, which nobody takes.
         self.pubsub.counter = time.time_ns()
-        self.subscribed, self.forwarders, self.lowest = {}, {}, {}
+        self.subscribed, self.forwarders, self.lowest, self.parts = {}, {}, {}, {}
 
     async def op_subscribe(self, cmd):
         if cmd.get("quiet") or cmd.get("ack_to"):
@@ -122,13 +128,21 @@ class Gossip:
         return {"peers": {str(peer): str(protocol) for peer, protocol in self.router.peer_protocol.items()}}
 
     async def op_scores(self, cmd):
-        return {"scores": self.scores(), "lowest": self.lowest}
+        return {"scores": self.scores(), "lowest": self.lowest, "parts": self.parts}
 
     def scores(self):
         topics = list(self.pubsub.topic_ids)
         return {str(peer): self.router.scorer.score(peer, topics) for peer in self.pubsub.peers}
 
     def watch_scores(self):
-        """Keep the lowest score of each peer."""
+        """Keep the lowest score of each peer, and what it was made of."""
         for peer, score in self.scores().items():
-            self.lowest[peer] = min(score, self.lowest.get(peer, score))
+            if score < self.lowest.get(peer, float("inf")):
+                self.lowest[peer] = score
+                self.parts[peer] = self.score_parts(peer)
+
+    def score_parts(self, peer):
+        """Counters by topic, and beside topics what misbehaviour was counted."""
+        known = next(p for p in self.pubsub.peers if str(p) == peer)
+        stats = {topic: self.router.scorer.get_score_stats(known, topic) for topic in self.pubsub.topic_ids}
+        return {topic: {name: value for name, value in found.items() if value} for topic, found in stats.items()}
