@@ -123,11 +123,13 @@ def _readiness(shown: Snapshot, width: int, paint: Paint) -> list[str]:
 
 def _queues(shown: Snapshot, width: int, paint: Paint) -> list[str]:
     waiting = [f"{queue['what']}: {_amount(queue)}" for queue in shown["queues"] if queue["value"]]
+    kept = [f"{amount['what']}: {_amount(amount)}" for amount in shown["kept"]]
     lost = [f"{loss['what']}: {number(loss['count'])}" for loss in shown["losses"]]
     lines = []
-    for title, facts, style in (("queues", waiting or ["empty"], ""), ("lost", lost or ["nothing"], "")):
-        wrapped = _wrap([f"{title:7}{facts[0]}", *facts[1:]], width)
-        lines += [paint(fit(line, width), style) for line in wrapped[:2]]
+    parts = [("queues", waiting or ["empty"]), ("on disk", kept), ("lost", lost or ["nothing"])]
+    for title, facts in [part for part in parts if part[1]]:
+        wrapped = _wrap([f"{title:8}{facts[0]}", *facts[1:]], width)
+        lines += [paint(fit(line, width), "") for line in wrapped[:2]]
     return lines
 
 

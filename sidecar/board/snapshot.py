@@ -33,6 +33,16 @@ QUEUES = (
     ("api_operations", "Calls of apps waiting for the node", "calls"),
 )
 
+# What is on disk for somebody: the same. Nodes that keep nothing show none of it.
+KEPT = (
+    ("durable_outbox_messages", "Durable messages for peers", "messages"),
+    ("durable_inbox_messages", "Durable messages for apps here", "messages"),
+    ("durable_dead_letters", "Dead letters", "messages"),
+    ("history_messages", "Messages of topics with history", "messages"),
+    ("history_bytes", "Their size", "bytes"),
+    ("history_waiting_bytes", "Of that, on its way to the disk", "bytes"),
+)
+
 # What was lost, since the start: the statistic, or the beginning of the names of several.
 LOSSES = (
     ("gossip_dropped_", "Gossip dropped"),
@@ -41,6 +51,7 @@ LOSSES = (
     ("api_subscribers_missed", "Missed by apps that read topics too slowly"),
     ("api_receivers_missed", "Missed by apps that read direct messages too slowly"),
     ("api_receivers_refused", "Direct messages without room at any app"),
+    ("history_missed", "Messages of topics with history that the disk did not take"),
     ("net_refused", "Connections refused: a bound was reached"),
     ("net_dials_failed", "Dials that reached nobody"),
     ("net_internal_errors", "Defects that were caught; the log has each"),
@@ -106,11 +117,8 @@ def snapshot(now: Sample, before: Sample | None = None, earlier: Sample | None =
             **{peer.peer_id: _peer(peer, mesh.get(peer.peer_id, ())) for peer in now.peers},
         },
         "topics": {topic.name: _topic(topic, rate) for topic in now.topics},
-        "queues": [
-            {"name": name, "what": what, "unit": unit, "value": now.values[name]}
-            for name, what, unit in QUEUES
-            if name in now.values
-        ],
+        "queues": _amounts(QUEUES, now.values),
+        "kept": [amount for amount in _amounts(KEPT, now.values) if amount["value"]],
         "losses": [loss for loss in _losses(now, rate) if loss["count"]],
         "histograms": {
             name: _histogram(histogram, earlier.histograms.get(name) if earlier is not None else None)
@@ -280,6 +288,14 @@ def _topic(topic: Topic, rate: _Rates) -> dict[str, Any]:
         **{counter: getattr(topic, counter) for counter in counters},
         "rates": {counter: rate.topic(topic, counter) for counter in counters},
     }
+
+
+def _amounts(listed: Iterable[tuple[str, str, str]], values: Mapping[str, float]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "what": what, "unit": unit, "value": values[name]}
+        for name, what, unit in listed
+        if name in values
+    ]
 
 
 def _losses(now: Sample, rate: _Rates) -> list[dict[str, Any]]:

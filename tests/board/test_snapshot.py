@@ -77,6 +77,17 @@ def test_losses_are_named_by_reason_and_added_up() -> None:
     assert shown["totals"]["lost"] == 4.0
 
 
+def test_what_is_on_disk_is_listed_where_there_is_any() -> None:
+    assert snapshot(sample(values={"durable_outbox_messages": 0, "history_bytes": 0}))["kept"] == []
+    kept = snapshot(sample(values={"durable_outbox_messages": 3, "durable_dead_letters": 0, "history_bytes": 9}))[
+        "kept"
+    ]
+    assert [(one["name"], one["value"], one["unit"]) for one in kept] == [
+        ("durable_outbox_messages", 3, "messages"),
+        ("history_bytes", 9, "bytes"),
+    ]
+
+
 def test_only_queues_that_the_sidecar_has_are_listed() -> None:
     queues = snapshot(sample(values={"net_buffered": 7, "unheard_of": 1}))["queues"]
     assert [(queue["name"], queue["value"], queue["unit"]) for queue in queues] == [("net_buffered", 7, "bytes")]

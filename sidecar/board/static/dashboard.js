@@ -292,6 +292,16 @@ const draw = {
     );
   },
 
+  kept() {
+    for (const part of [$("kept-title"), $("kept")]) {
+      part.hidden = !shown.kept.length;
+    }
+    fill(
+      $("kept"),
+      shown.kept.map((one) => [one.what, amount(one.value, one.unit), one.name === "durable_dead_letters"]),
+    );
+  },
+
   losses() {
     const rows = shown.losses.map((loss) => [
       loss.what,
