@@ -13,20 +13,18 @@ import os
 import platform
 import statistics
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.apps import Node, multiple
+from bench.apps import Node
+from bench.gossip_pair import GossipPair
 from bench.measure import resident_mb
-from bench.ours import SidecarSubject
 from bench.page import processor
 from bench.sidecars import Sidecar, start_sidecar
 
 _TARGET = Path(__file__).parents[1] / "docs" / "benchmarks-metrics.md"
 _METRICS = ("--metrics", "127.0.0.1:0")
-_SIZE, _WINDOW = 100, 1024  # bytes; messages on the way
 _SETTLE_SECONDS = 2.0
 _SCRAPE_SECONDS = 1.0
 KINDS = {"unsigned": False, "signed": True}
@@ -41,41 +39,13 @@ class Round(NamedTuple):
     on_rate: float
 
 
-class _Pair(SidecarSubject):
-    """Two sidecars that gossip with each other, of which only the sidecars are measured, not their apps."""
-
-    def __init__(self, sender: Node, receiver: Node) -> None:
-        super().__init__("Python")
-        self._sender, self._receiver = sender, receiver
-        self._count = _WINDOW
-
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def started(cls, signed: bool, *flags: str) -> AsyncIterator["_Pair"]:
-        async with SidecarSubject("Python", *flags).pair() as (sender, receiver):
-            pair = cls(sender, receiver)
-            await pair.subscribe(sender, receiver, signed, _WINDOW // 4)
-            await pair.flood(sender, receiver, _SIZE, _WINDOW, _WINDOW)  # waits for the subscription to be known
-            yield pair
-
-    async def settle(self, seconds: float) -> float:
-        """Warm up; then as many messages as take about so long. Returns the rate."""
-        for count in (4 * _WINDOW, 16 * _WINDOW):
-            rate = await self.flood(self._sender, self._receiver, _SIZE, count, _WINDOW)
-        self._count = multiple(rate * seconds, _WINDOW)
-        return rate
-
-    async def measure(self) -> tuple[float, float]:
-        """CPU for a message, and the rate."""
-        pids = (self._sender.pid, self._receiver.pid)
-        before = _cpu_ns(*pids)
-        rate = await self.flood(self._sender, self._receiver, _SIZE, self._count, _WINDOW)
-        return (_cpu_ns(*pids) - before) / self._count / 1e3, rate
+class _Pair(GossipPair):
+    """One that may be scraped."""
 
     @contextlib.asynccontextmanager
     async def scraped(self) -> AsyncIterator[None]:
         """Scrape both every second meanwhile, the first time after half a second."""
-        task = asyncio.create_task(_scrape(_page(self._sender), _page(self._receiver)))
+        task = asyncio.create_task(_scrape(_page(self.sender), _page(self.receiver)))
         try:
             yield
         finally:
@@ -113,12 +83,6 @@ async def _scrape(*pages: tuple[str, int]) -> None:
         await asyncio.sleep(_SCRAPE_SECONDS)
 
 
-def _cpu_ns(*pids: int) -> int:
-    """The CPU time of processes to the nanosecond; `bench.measure` reads ticks of 10 ms, too coarse for a percent."""
-    # What clock_getcpuclockid(3) returns on Linux for a process.
-    return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids)
-
-
 async def rounds(signed: bool, pairs: int, number: int, seconds: float) -> list[Round]:
     """Interleaved rounds; which of the two begins changes from one to the next."""
     found = []
@@ -126,7 +90,7 @@ async def rounds(signed: bool, pairs: int, number: int, seconds: float) -> list[
         async with _Pair.started(signed) as off, _Pair.started(signed, *_METRICS) as on:
             for pair in (off, on):
                 await pair.settle(seconds)
-            on._count = off._count
+            on.count = off.count
             for turn in range(number):
                 costs: dict[_Pair, tuple[float, float]] = {}
                 for pair in (off, on) if (started + turn) % 2 else (on, off):

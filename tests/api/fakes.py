@@ -23,7 +23,6 @@ from sidecar.core.events import Condition, PeerView
 from sidecar.core.gate import Gate
 from sidecar.core.gossip.rules import RuleBook
 from sidecar.core.histogram import Histogram
-from sidecar.core.history import HistoryView
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import Participation
@@ -101,7 +100,6 @@ class FakeNode:
         self.gate = Gate()
         self.network = "test"
         self.rule_book = RuleBook()
-        self.compared: list[HistoryView] = []
         self.fed: list[Any] = []
         self.batches: list[int] = []  # how many requests or answers came as one input
         self.arrived: dict[type, asyncio.Event] = {}
@@ -135,9 +133,6 @@ class FakeNode:
 
     def topics(self) -> list[gossip.TopicView]:
         return [gossip.TopicView(t, True, o.sign, (OTHER,), (OTHER,)) for t, o in reversed(self.joined.items())]
-
-    def history(self) -> list[HistoryView]:
-        return self.compared
 
     def rules(self) -> list[gossip.RuleView]:
         return self.rule_book.views()

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar, assert_never
+from typing import NamedTuple, TypeAlias, TypeVar, assert_never
 
 from ...core import history
 from ...core.errors import ProtocolError, SidecarError, StorageError
@@ -31,6 +31,7 @@ from ...store.history import (
 from ...store.history.keeper import OpenStore
 from ...store.history.store import EPOCH_BYTES
 from ..statistics import HistoryStatistics
+from ..surface import Feed
 from . import encode
 from .chunk import TopicChunk
 
@@ -83,13 +84,17 @@ class TopicHistory:
         self,
         path: Path,
         config: HistoryConfig,
-        feed: Callable[[Any], None],
+        feed: Feed,
         *,
         seen: float,
         wall: Callable[[], float] = time.time,
         open_store: OpenStore = HistoryStore,
+        most_pending: int = _PENDING,
     ) -> None:
-        """`path`: the file, made where there is anything to keep. `seen`: seconds for which gossip knows a message."""
+        """`path`: the file, made where there is anything to keep. `seen`: seconds for which gossip knows a message.
+
+        `most_pending`: bytes that wait for the disk.
+        """
         self.config = config
         self.epoch = os.urandom(EPOCH_BYTES)
         """The first half of every cursor of this run."""
@@ -114,6 +119,7 @@ class TopicHistory:
         self._sizes: dict[int, TopicSize] = {}
         self._gaps: dict[int, Gap] = {}
         self._seen_ids: dict[str, list[bytes]] = {}
+        self._most_pending = most_pending
         self._pending: list[Kept] = []
         self._pending_bytes = 0  # with those that are being written
         self._missed: dict[StoredTopic, Lost] = {}
@@ -316,7 +322,7 @@ class TopicHistory:
 
     def _put(self, kept: Kept) -> None:
         size = kept.size
-        if self._pending_bytes + size > _PENDING:
+        if self._pending_bytes + size > self._most_pending:
             self._miss(kept)
             return
         self._pending.append(kept)
@@ -337,7 +343,7 @@ class TopicHistory:
         now = self._wall()
         gap = self._gaps.get(kept.topic.id)
         if gap is None:
-            _log.error("messages on %r cannot be kept: %d bytes wait for the disk", kept.topic.name, _PENDING)
+            _log.error("messages on %r cannot be kept: %d bytes wait for the disk", kept.topic.name, self._most_pending)
             gap = Gap(0, now, now)
         self._gaps[kept.topic.id] = Gap(gap.messages + count, gap.first, now)
 

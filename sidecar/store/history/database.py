@@ -25,9 +25,9 @@ _TABLES = (
     """CREATE TABLE messages (
         cursor INTEGER PRIMARY KEY, topic INTEGER NOT NULL, count INTEGER NOT NULL, key BLOB NOT NULL,
         raw BLOB NOT NULL, received INTEGER NOT NULL, flags INTEGER NOT NULL, mask BLOB)""",
-    "CREATE UNIQUE INDEX messages_key ON messages (topic, key)",
+    # Both grow at their ends, but for what peers bring; by keys, `Places` finds messages.
     "CREATE INDEX messages_cursor ON messages (topic, cursor)",
-    "CREATE INDEX messages_received ON messages (topic, received)",
+    "CREATE INDEX messages_received ON messages (topic, received, cursor, key)",
 )
 SCHEMA = database.Schema(
     1,

@@ -2,15 +2,18 @@
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from time import monotonic
 from typing import NamedTuple, Protocol
 
 from ...core.parameters.bundles import MAX_BUNDLED
 from .lost import Lost
+from .places import Places
 
 FLAG_LOCAL = 1  # an app of this node published it
 FLAG_HISTORY = 2  # a peer brought it by backfill
 _PAGE_ROWS = 4096
-_FOUND_AT_ONCE = 512  # keys in one statement
+_FOUND_AT_ONCE = 512  # messages in one statement
+_KEPT = 60.0  # seconds for which it is known where messages are, though nobody asks
 _MARKS = ", ".join("?" * _FOUND_AT_ONCE)
 
 
@@ -70,6 +73,8 @@ class Reads:
     def __init__(self, connection: sqlite3.Connection, topics: Mapping[int, ReadTopic]) -> None:
         self._db = connection
         self._topics = topics
+        self._places: dict[int, Places] = {}
+        self._asked: dict[int, float] = {}  # when these were last asked for; monotonic seconds
 
     # ------------------------------------------------------------ for apps
 
@@ -164,9 +169,10 @@ class Reads:
     def keys(self, topic: int, oldest: int, newest: int, most: int) -> Keys:
         """The keys of what was received between two times, in nanoseconds; of more, the latest."""
         blob, count, least = self._db.execute(
-            "SELECT CAST(group_concat(key, '') AS BLOB), count(*), min(received) FROM ("
-            "SELECT key, received FROM (SELECT key, received FROM messages "
-            "WHERE topic = ? AND received BETWEEN ? AND ? ORDER BY received DESC, cursor DESC LIMIT ?) ORDER BY key)",
+            "SELECT CAST(group_concat(key, '') AS BLOB), sum(times), min(received) FROM ("
+            "SELECT key, count(*) AS times, min(received) AS received FROM (SELECT key, received FROM messages "
+            "WHERE topic = ? AND received BETWEEN ? AND ? ORDER BY received DESC, cursor DESC LIMIT ?) "
+            "GROUP BY key ORDER BY key)",
             (topic, oldest, newest, most),
         ).fetchone()
         known = self._topics.get(topic)
@@ -177,42 +183,71 @@ class Reads:
 
     def find(self, topic: int, keys: Sequence[bytes]) -> list[bytes]:
         """Those of the keys that are here."""
-        found: list[bytes] = []
-        for start in range(0, len(keys), _FOUND_AT_ONCE):
-            blob = self._db.execute(
-                f"SELECT CAST(group_concat(key, '') AS BLOB) FROM messages WHERE topic = ? AND key IN ({_MARKS})",
-                (topic, *_padded(keys[start : start + _FOUND_AT_ONCE])),
-            ).fetchone()[0]
-            found += _split(blob or b"")
+        return list(self._there(topic, keys))
+
+    def places(self, topic: int) -> Places:
+        """Where the topic's messages are."""
+        found = self._places.get(topic)
+        if found is None:
+            found = Places(self._db, topic)
+        self._places[topic] = found
+        self._asked[topic] = monotonic()
         return found
+
+    def added(self, topic: int, keys: Sequence[bytes], cursors: Sequence[int]) -> None:
+        """These have come."""
+        found = self._places.get(topic)
+        if found is None:
+            return
+        if monotonic() - self._asked[topic] > _KEPT:
+            self.forget(topic)
+            return
+        for key, cursor in zip(keys, cursors, strict=True):
+            found.add(key, cursor)
+
+    def forget(self, topic: int | None = None) -> None:
+        """Forget where messages are: of one topic, or of all."""
+        for number in [topic] if topic is not None else list(self._places):
+            self._places.pop(number, None)
+            self._asked.pop(number, None)
+
+    def _there(self, topic: int, keys: Sequence[bytes]) -> dict[bytes, tuple[int, int, int]]:
+        """Of those of the keys that are here: cursor, length, time of receipt."""
+        wanted = dict.fromkeys(keys)
+        there: dict[bytes, tuple[int, int, int]] = {}
+        cursors = self.places(topic).of(keys)
+        for start in range(0, len(cursors), _FOUND_AT_ONCE):
+            told = self._db.execute(
+                "SELECT group_concat(hex(key) || ',' || cursor || ',' || length(raw) || ',' || received, ';') "
+                f"FROM messages WHERE cursor IN ({_MARKS})",
+                _padded(cursors[start : start + _FOUND_AT_ONCE]),
+            ).fetchone()[0]
+            for each in (told or "").split(";"):
+                if each:
+                    key, cursor, length, received = each.split(",")
+                    if (name := bytes.fromhex(key)) in wanted:
+                        there[name] = int(cursor), int(length), int(received)
+        return there
 
     def bodies(self, topic: int, keys: Sequence[bytes], size: int) -> tuple[list[Body], list[bytes]]:
         """The messages of the keys, in this order, up to `size` bytes, at least one; and the keys that had no room."""
         bodies: list[Body] = []
         for start in range(0, len(keys), _FOUND_AT_ONCE):
             asked = keys[start : start + _FOUND_AT_ONCE]
-            told = self._db.execute(
-                "SELECT group_concat(hex(key) || ',' || cursor || ',' || length(raw) || ',' || received, ';') "
-                f"FROM messages WHERE topic = ? AND key IN ({_MARKS})",
-                (topic, *_padded(asked)),
-            ).fetchone()[0]
-            there = {
-                bytes.fromhex(key): (int(cursor), int(length), int(received))
-                for key, cursor, length, received in (each.split(",") for each in (told or "").split(";") if each)
-            }
+            there = self._there(topic, asked)
             chosen: list[tuple[int, int, int, bytes]] = []
             for place, key in enumerate(asked):
                 found = there.get(key)
                 if found is None:
                     continue
                 if found[1] > size and (bodies or chosen):
-                    return bodies + self._bodies(topic, chosen), list(keys[start + place :])
+                    return bodies + self._bodies(chosen), list(keys[start + place :])
                 chosen.append((*found, key))
                 size -= found[1]
-            bodies += self._bodies(topic, chosen)
+            bodies += self._bodies(chosen)
         return bodies, []
 
-    def _bodies(self, topic: int, chosen: Sequence[tuple[int, int, int, bytes]]) -> list[Body]:
+    def _bodies(self, chosen: Sequence[tuple[int, int, int, bytes]]) -> list[Body]:
         if not chosen:
             return []
         ordered = sorted(chosen)

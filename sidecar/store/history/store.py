@@ -5,19 +5,22 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, repeat
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from ...core.parameters import HistoryConfig
 from ..database import touch
 from .database import SCHEMA, connect
 from .lost import Lost
-from .reading import Reads
+from .reading import FLAG_HISTORY, Reads
+
+Row: TypeAlias = tuple[int, int, int, bytes, bytes, int, int, bytes | None]
 
 EPOCH_BYTES = 8
 ROW_OVERHEAD = 160
-"""Bytes that a message counts beside its own; measured: a row and its places in the indexes take 140 of the file."""
+"""Bytes that a message counts beside its own; measured: what its row and its places in the indexes take."""
 _RESERVED = 1 << 32
 """Counters kept for one run, of which 1,000,000 may be given out a second: what a wall clock in microseconds shows."""
 _BLOCKS = (256, 64, 16, 4, 1)  # rows written by one statement, of which each is prepared once
@@ -221,6 +224,7 @@ class HistoryStore:
             else:
                 self._topics[number] = before
         self._undo.clear()
+        self.reads.forget()
         row = self._db.execute("SELECT epoch, reserved FROM cursors").fetchone()
         self._kept_epoch, self._reserved = (b"", 0) if row is None else (bytes(row[0]), row[1])
 
@@ -292,7 +296,7 @@ class HistoryStore:
                 self._touch(number).used = self._wall()
 
     def write(self, batches: Sequence[Kept], missed: Mapping[StoredTopic, Lost] | None = None) -> None:
-        """Store messages; those that are there already stay as they are. `missed`: what could not be kept."""
+        """Store messages; of what peers bring, only what is not there yet. `missed`: what could not be kept."""
         touched: dict[int, None] = {}
         for topic, lost in (missed or {}).items():
             self.add(topic, 0)
@@ -312,39 +316,26 @@ class HistoryStore:
 
     def _insert(self, topic: _Topic, kept: Kept) -> None:
         number, received, flags = kept.topic.id, kept.received, kept.flags
-        rows: list[tuple[object, ...]] = []
-        for place, (identifier, raw) in enumerate(zip(kept.ids, kept.raws, strict=True)):
-            rows.append(
-                (
-                    kept.first + place,
-                    number,
-                    kept.count,
-                    hashlib.sha256(identifier).digest(),
-                    raw,
-                    received if isinstance(received, int) else received[place],
-                    flags if isinstance(flags, int) else flags[place],
-                    kept.mask,
-                )
-            )
-        inserted = start = 0
+        keys = [hashlib.sha256(identifier).digest() for identifier in kept.ids]
+        times = repeat(received) if isinstance(received, int) else received
+        marks = repeat(flags) if isinstance(flags, int) else flags
+        cursors = range(kept.first, kept.first + len(keys))
+        rows: list[Row] = list(
+            zip(cursors, repeat(number), repeat(kept.count), keys, kept.raws, times, marks, repeat(kept.mask))
+        )
+        if not isinstance(flags, int) or flags & FLAG_HISTORY:  # what peers bring, gossip may have brought meanwhile
+            there = dict.fromkeys(self.reads.find(number, keys))
+            rows = [row for row in rows if row[3] not in there]
+        start = 0
         for block in _BLOCKS:
             while len(rows) - start >= block:
-                values = [value for row in rows[start : start + block] for value in row]
-                inserted += self._db.execute(_INSERTIONS[block], values).rowcount
+                self._db.execute(_INSERTIONS[block], list(chain.from_iterable(rows[start : start + block])))
                 start += block
-        if inserted == len(rows):
-            topic.messages += len(rows) * kept.count
-            topic.bytes += kept.size
-        else:
-            count, size = self._db.execute(
-                f"SELECT ifnull(sum(count), 0), ifnull(sum(length(raw) + {ROW_OVERHEAD}), 0) FROM messages "
-                "WHERE topic = ? AND cursor BETWEEN ? AND ?",
-                (number, kept.first, kept.last),
-            ).fetchone()
-            topic.messages += count
-            topic.bytes += size
-        least = received if isinstance(received, int) else min(received)
-        if topic.oldest is not None:
+        self.reads.added(number, [row[3] for row in rows], [row[0] for row in rows])
+        topic.messages += len(rows) * kept.count
+        topic.bytes += sum([len(row[4]) for row in rows]) + ROW_OVERHEAD * len(rows)
+        if topic.oldest is not None and rows:
+            least = min([row[5] for row in rows])
             topic.oldest = min(topic.oldest, least) if topic.oldest else least
 
     # ------------------------------------------------------------ retention
@@ -424,8 +415,7 @@ _OLDEST = (
     "WHERE topic = ? AND received < ? ORDER BY received, cursor LIMIT ?)) WHERE ahead < ? ORDER BY cursor"
 )
 _INSERTIONS = {
-    block: "INSERT OR IGNORE INTO messages VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * block)
-    for block in _BLOCKS
+    block: "INSERT INTO messages VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?, ?, ?)"] * block) for block in _BLOCKS
 }
 
 

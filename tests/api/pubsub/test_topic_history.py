@@ -70,10 +70,12 @@ class Run:
 
     seqno = 0
 
-    def __init__(self, path: Path, clock: Clock, memory: int, config: HistoryConfig) -> None:
+    def __init__(self, path: Path, clock: Clock, memory: int, config: HistoryConfig, pending: int) -> None:
         self.fed: list[Any] = []
         self.clock = clock
-        self.history = TopicHistory(path / "history.db", config, self._feed, seen=120.0, wall=clock, open_store=Disk)
+        self.history = TopicHistory(
+            path / "history.db", config, self._feed, seen=120.0, wall=clock, open_store=Disk, most_pending=pending
+        )
         self.config = replace(ApiConfig(linger=0.0), history_messages=memory)
         self.answered = asyncio.Event()
 
@@ -121,9 +123,9 @@ class Runs:
         self.clock = Clock()
 
     @asynccontextmanager
-    async def run(self, *, memory: int = 10, **config: Any) -> AsyncIterator[Run]:
+    async def run(self, *, memory: int = 10, pending: int = 1 << 25, **config: Any) -> AsyncIterator[Run]:
         wanted = HistoryConfig(**{"topics": ("kept", "kept/*"), **config})
-        run = Run(self.path, self.clock, memory, wanted)
+        run = Run(self.path, self.clock, memory, wanted, pending)
         await run.start()
         try:
             yield run
@@ -410,13 +412,13 @@ async def test_a_full_disk_stops_nobody_and_loses_nothing_that_can_wait(runs: Ru
 
 @on_runs
 async def test_what_cannot_wait_for_the_disk_is_told(runs: Runs) -> None:
-    async with runs.run(memory=3) as run:
+    async with runs.run(memory=3, pending=1 << 20) as run:
         reader = await run.subscribe("kept")
         run.deliver(b"first")
         cursor = (await read(reader, 1)).cursor
         assert (await read(await run.subscribe("kept", start=BEGINNING), 1)).entries == [b"first"]
         Disk.refuses = True
-        big = bytes(1 << 20)
+        big = bytes(1 << 15)
         for _ in range(40):
             run.deliver(big)
         hub = run.topics.hub("kept")
@@ -525,9 +527,8 @@ def test_a_file_that_is_damaged_while_it_is_used_is_begun_anew(runs: Runs, monke
                 size = file.tell() - 4096 * 16
                 file.seek(4096 * 16)
                 file.write(bytes(size))
-            reader = await run.subscribe("kept", start=BEGINNING)
             with pytest.raises(StorageError, match="malformed"):
-                await read(reader, 200)
+                await read(await run.subscribe("kept", start=BEGINNING), 200)
             live = await run.subscribe("kept")
             run.deliver(b"a")
             cursor = (await read(live, 1)).cursor

@@ -107,13 +107,19 @@ def test_counters_are_never_given_out_again(tmp_path: Path, clock: Clock) -> Non
     assert opened(tmp_path, clock).counter > again.counter + (1 << 33)
 
 
-def test_a_repeat_stays_as_it_was_and_counts_once(tmp_path: Path, clock: Clock) -> None:
+def test_what_peers_bring_is_stored_once(tmp_path: Path, clock: Clock) -> None:
     store = opened(tmp_path, clock)
     write(store, kept(clock, 1, 10))
-    repeat = kept(clock, 5, 10)._replace(first=50)  # ids 5 to 14, of which 5 to 10 are there
-    write(store, repeat)
+    repeat = kept(clock, 5, 10, flags=FLAG_HISTORY)._replace(first=50)  # ids 5 to 14, of which 5 to 10 are there
+    write(store, repeat, repeat._replace(first=100))
     assert cursors(store, 0) == [*range(1, 11), 56, 57, 58, 59]
     assert store.sizes()[1].messages == 14
+    write(store, kept(clock, 20, 5))
+    write(store, kept(clock, 18, 5, flags=FLAG_HISTORY)._replace(first=200))
+    assert cursors(store, 60) == [200, 201]
+    write(store, kept(clock, 1, 5)._replace(first=300))  # gossip has forgotten that it delivered them
+    keys = store.reads.keys(1, 0, clock.ns, 100)
+    assert keys.keys == sorted({*map(key, range(1, 15)), *map(key, range(18, 25))})
 
 
 def test_a_bundle_is_one_row_that_counts_as_its_messages(tmp_path: Path, clock: Clock) -> None:
