@@ -1,6 +1,6 @@
 """All scenes, in the order of the table."""
 
-from bench.chaos import clock, kill, partition, rolling, stopped, upgrade
+from bench.chaos import clock, damage, disk, kill, partition, rolling, stopped, upgrade
 from bench.chaos.scene import Scene
 
 _ALL = [
@@ -10,5 +10,9 @@ _ALL = [
     upgrade.SCENE,
     stopped.SCENE,
     partition.SCENE,
+    disk.FULL_SCENE,
+    disk.READ_ONLY_SCENE,
+    disk.SLOW_SCENE,
+    damage.SCENE,
 ]
 SCENES: dict[str, Scene] = {scene.name: scene for scene in _ALL}

@@ -116,6 +116,8 @@ class Keeper(Generic[StoreT, ChangesT]):
         self._what = what
         self._reopens = reopens
         self._damaged = False
+        self._damage: SidecarError | None = None  # what was found when the file was last looked at as a whole
+        self._look_at = 0.0  # monotonic seconds: not again before that
         self._loop = asyncio.get_running_loop()
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -227,7 +229,7 @@ class Keeper(Generic[StoreT, ChangesT]):
             begun = time.monotonic()
             try:
                 if store is None and group:
-                    store = self._open_store()
+                    store = self._opened()
                     wrote = not changing
                 if store is not None and changing:
                     before = store.writes()
@@ -241,7 +243,7 @@ class Keeper(Generic[StoreT, ChangesT]):
             if trouble is not None:
                 answers = [(None, trouble)] * len(changing)
             answers += [self._looked(store, each, trouble) for each in looking]
-            if self._damaged and self._reopens and store is not None:
+            if self._damaged and store is not None:  # nothing is answered for on top of what is damaged
                 with contextlib.suppress(sqlite3.Error):
                     store.close()
                 store = None
@@ -253,6 +255,22 @@ class Keeper(Generic[StoreT, ChangesT]):
             with contextlib.suppress(sqlite3.Error):
                 store.close()
         self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _opened(self) -> StoreT:
+        """Raises what opening does; of a damaged file again and again, without looking at it each time."""
+        if self._reopens or not self._damaged:
+            return self._open_store()
+        now = time.monotonic()
+        if self._damage is None or now >= self._look_at:
+            self._look_at = now + _TRY_AGAIN
+            try:
+                store = self._open_store()
+            except SidecarError as error:
+                self._damage = error
+                raise
+            self._damaged, self._damage = False, None
+            return store
+        raise self._damage
 
     def _looked(
         self, store: StoreT | None, asked: _Asked, trouble: SidecarError | None
@@ -309,8 +327,6 @@ class Keeper(Generic[StoreT, ChangesT]):
 
     def _note(self, trouble: SidecarError | None) -> None:
         before, self.trouble = self.trouble, "" if trouble is None else str(trouble)
-        if trouble is None and not self._reopens:
-            self._damaged = False
         if trouble is not None and not before:
             _log.error("%s cannot be kept: %s", self._what, trouble)
         elif trouble is None and before:

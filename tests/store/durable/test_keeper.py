@@ -192,7 +192,9 @@ async def test_a_disk_that_is_slow_is_told_while_it_is(tmp_path: Path, monkeypat
 
 
 @asynchronous
-async def test_a_file_that_turns_out_to_be_damaged_is_told_as_such(tmp_path: Path) -> None:
+async def test_a_file_that_turns_out_to_be_damaged_is_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "durable.db"
     keeper = Keeper(path, DurableConfig(), lambda changes: None)
     await keeper.run(lambda store: store.outbox.append(append(*[b"x" * 1000] * 200)))
@@ -207,4 +209,12 @@ async def test_a_file_that_turns_out_to_be_damaged_is_told_as_such(tmp_path: Pat
     with pytest.raises(StorageError, match="malformed"):
         await keeper.run(lambda store: store.outbox.withdraw(PEER, None))
     assert keeper.damaged
+    for _ in range(2):  # what would have gone well is refused, too: it would be stored in a damaged file
+        with pytest.raises(StorageError, match="is damaged"):
+            await keeper.run(lambda store: store.outbox.append(append(b"x")))
+    monkeypatch.setattr(keeper_module, "_TRY_AGAIN", 0.0)
+    keeper._look_at = 0.0
+    path.write_bytes(content)  # a copy was put back
+    assert (await keeper.run(lambda store: store.outbox.append(append(b"x")))).sequences == [201]
+    assert not keeper.damaged
     await keeper.close()

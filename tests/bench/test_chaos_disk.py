@@ -1,0 +1,31 @@
+"""Short forms of the scenes of `make chaos` about the disk, with real sidecars."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.chaos import damage, disk
+from bench.chaos.scene import Found, Skipped
+
+
+def played(play: Coroutine[Any, Any, Found]) -> Found:
+    try:
+        return asyncio.run(play)
+    except Skipped as reason:
+        pytest.skip(str(reason))
+
+
+def test_a_full_disk_is_told_and_lived_with(tmp_path: Path) -> None:
+    assert played(disk.full(tmp_path, messages=5)).faults == []
+
+
+@pytest.mark.parametrize("fault", ["read-only", "failing", "slow 0.3"])
+def test_a_disk_that_does_not_do_what_it_should_is_told_and_lived_with(tmp_path: Path, fault: str) -> None:
+    assert played(disk.faulty(tmp_path, fault, messages=5)).faults == []
+
+
+def test_a_damaged_file_is_told_and_replaced_only_where_it_is_a_memory(tmp_path: Path) -> None:
+    assert played(damage.play(tmp_path, large=120)).faults == []
