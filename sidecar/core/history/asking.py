@@ -102,8 +102,7 @@ class AskingSession(Session):
         self._wanted: dict[Key, None] = {}  # of the chunk, not answered
         self._lacked = 0  # keys that were really lacking
         self._gone = 0
-        self._unjudged: dict[int, None] = {}  # batches
-        self._unjudged_bytes = 0
+        self._unjudged: dict[int, int] = {}  # batches, and their bytes
         self._end = End.FAILED
         self._retry_after = 0.0
         shared.effects.append(OpenHistoryLink(self.number, peer))
@@ -214,8 +213,9 @@ class AskingSession(Session):
             self._find_next()
         elif self._shared.now >= self.began + self._shared.config.session:
             self._finish(End.PARTIAL)
-        elif self._unjudged_bytes > _UNJUDGED * self._shared.config.window:
+        elif sum(self._unjudged.values()) > _UNJUDGED * self._shared.config.window:
             self._stage = _Stage.HELD
+            self._expect(0.5)  # before the other side gives up
         else:
             self._stage = _Stage.BODIES
             self._asked = list(self._wanted)
@@ -238,8 +238,7 @@ class AskingSession(Session):
                 keys.append(key)
         if raws:
             number = self._shared.number()
-            self._unjudged[number] = None
-            self._unjudged_bytes += sum(map(len, raws))
+            self._unjudged[number] = sum(map(len, raws))
             self._bring(self, BringHistory(number, self.peer, self.topic, raws, ages, keys))
         if settled:
             for key in self._asked[:settled]:
@@ -256,13 +255,12 @@ class AskingSession(Session):
             self.violated(ProtocolError(f"a message of {self.topic!r} that is not valid: {judged.invalid}"))
             return
         self._unjudged.pop(judged.number, None)
-        if not self._unjudged:
-            self._unjudged_bytes = 0
-            if self._stage is _Stage.HELD:
+        if self._stage is _Stage.HELD:
+            if sum(self._unjudged.values()) <= _UNJUDGED * self._shared.config.window // 2:
                 self._expect()
                 self._want()
-            elif self._stage is _Stage.CLOSING:
-                self.end()
+        elif self._stage is _Stage.CLOSING and not self._unjudged:
+            self.end()
 
     def bodies_loaded(self, loaded: HistoryBodiesLoaded) -> None:
         """Nothing was asked for."""
@@ -295,7 +293,13 @@ class AskingSession(Session):
         self._end = End.VIOLATED
 
     def _on_overdue(self) -> None:
-        self.end()
+        """It is the other side that is slow, or this node itself: it has to check what came."""
+        if self._stage is _Stage.HELD:
+            self._finish(End.PARTIAL)
+        elif self._stage is _Stage.CLOSING and self._shared.now < self._last:
+            self._expect()
+        else:
+            self.end()
 
     def _on_end(self) -> None:
         now, config = self._shared.now, self._shared.config
@@ -305,7 +309,8 @@ class AskingSession(Session):
         for table in (self._have, self._need, self._wanted):
             table.clear()
         witness = have * _WITNESS <= max(_WITNESS, keys)
-        idle = not self.brought and (self._gone > 0 or now >= self.began + config.patience)
+        # Not who waits for this node.
+        idle = not self.brought and not self._unjudged and (self._gone > 0 or now >= self.began + config.patience)
         more = self._more and self._end in (End.AGREED, End.BROUGHT)
         self._over(
             SessionOutcome(

@@ -213,11 +213,11 @@ class Session(ABC):
 
     # ------------------------------------------------------------ time
 
-    def _expect(self) -> None:
-        """The other side, or the disk, has its time again."""
+    def _expect(self, share: float = 1.0) -> None:
+        """The other side, or the disk, has its time again, or a part of it."""
         if self._watch is not None:
             self._watch.cancel()
-        due = min(self._shared.now + self._patience, self._last)
+        due = min(self._shared.now + self._patience * share, self._last)
         self._watch = self._shared.deadlines.at(due, self._overdue)
 
     def _overdue(self, now: float) -> None:

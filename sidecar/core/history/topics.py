@@ -87,6 +87,7 @@ class TopicBackfill:
         self._walks: dict[PeerId, _Walk] = {}
         self._later: dict[PeerId, float] = {}  # peers that refused: when they may be asked again
         self._agreed: dict[PeerId, _Agreement] = {}  # since the last time that anything was missing
+        self._unsettled = 0  # sessions in a row without anything missing, which were not enough to know that it is all
         self._troubles = 0  # sessions in a row after which another one is due soon
         self._due = inf
         self._timer: Deadline | None = None
@@ -218,6 +219,7 @@ class TopicBackfill:
             self._shared.call_over(peer, vain=not outcome.brought)
         if outcome.brought:
             self._agreed.clear()
+            self._unsettled = 0
             self._brought.tell(self.name, peer)
         if outcome.end is End.REFUSED and peer in self.peers:
             self._later[peer] = now + min(config.recheck, max(outcome.retry_after, 0.1))
@@ -259,7 +261,10 @@ class TopicBackfill:
             doubled = config.retry_least * 2.0 ** min(self._troubles - 1, _MOST_BACKOFF)
             self._call_at(now + min(config.recheck, doubled) * rng.uniform(0.8, 1.2))
         elif len(self._agreed) < min(_WITNESSES, len(self.eligible())):
-            self._call_at(now + rng.uniform(config.jitter, 4 * config.jitter))
+            # Soon: but who has agreed may be all that can be asked now, or may have no say.
+            self._unsettled += 1
+            doubled = config.jitter * 2.0 ** min(self._unsettled, 2 * _MOST_BACKOFF)
+            self._call_at(now + min(config.recheck, doubled) * rng.uniform(0.8, 1.2))
         else:
             self._call_at(now + config.recheck * rng.uniform(0.9, 1.1))
 
@@ -270,7 +275,7 @@ class TopicBackfill:
         needed = max(1, min(_WITNESSES, len(self.eligible())))
         if len(self._agreed) < needed:
             return
-        self._troubles = 0
+        self._troubles = self._unsettled = 0
         while len(self._agreed) > _WITNESSES:
             del self._agreed[next(iter(self._agreed))]
         last = list(self._agreed.values())[-needed:]
