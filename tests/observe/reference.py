@@ -15,6 +15,7 @@ _CHAPTERS = {
     "Gossip": r"sidecar_gossip_.*",
     "DHT": r"sidecar_dht_.*",
     "Direct messages": r"sidecar_direct_.*",
+    "Topic history": r"sidecar_(history|backfill)_.*",
     "Queues": r"sidecar_queue_.*",
     "Apps": r"sidecar_(api|byte|audit)_.*",
     "Process": r"(process|python)_.*",
