@@ -488,7 +488,7 @@ type Topic struct {
 	// History says whether its messages are kept on disk. What follows is for topics of which they are.
 	History        HistoryState
 	StoredMessages uint64
-	StoredBytes    uint64 // as they travelled
+	StoredBytes    uint64 // as they count: as they travelled, and 160 for each
 	// OldestTime is the ReceiveTime of the oldest of them; zero where there is none.
 	OldestTime time.Time
 	// Compared with a peer, nothing was missing here of what was received from CompleteSince until CompleteUntil; zero where

@@ -8,6 +8,7 @@ from ..core.autonat import AddressVerdict, Reachability
 from ..core.events import Condition, PeerView, PortsMapped
 from ..core.gate import Gate
 from ..core.histogram import Histogram
+from ..core.history import HistoryView
 from ..core.multiaddr import Multiaddr
 from ..core.node import NodeInput, Participation
 from ..core.node.statistics import NodeStatistics
@@ -78,6 +79,9 @@ class NodeSurface(Protocol):
 
     def topics(self) -> Sequence[gossip.TopicView]:
         """Every topic that is joined or that peers have announced."""
+
+    def history(self) -> Sequence[HistoryView]:
+        """How getting what is missing of topics with history stands."""
 
     def rules(self) -> Sequence[gossip.RuleView]:
         """The rules that messages are judged by."""

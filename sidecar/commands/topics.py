@@ -2,9 +2,10 @@
 
 import argparse
 
-from sidecar_client import Client, Topic
+from sidecar_client import Client, HistoryState, Topic
 
 from .common.client import Output, add_client_flags, talk
+from .common.said import moment
 
 _WITHOUT_VERDICT = (
     ("deadline", "no verdict came in time"),
@@ -50,7 +51,34 @@ def _fields(topic: Topic) -> dict[str, object]:
         "validators": topic.validators,
         "unjudged": topic.unjudged,
         "scoring": topic.scoring,
+        **_kept(topic),
     }
+
+
+def _kept(topic: Topic) -> dict[str, object]:
+    """What of it is on disk."""
+    return {
+        "history": topic.history.name,
+        "stored_messages": topic.stored_messages,
+        "stored_bytes": topic.stored_bytes,
+        "oldest_time": topic.oldest_time,
+        "complete_since": topic.complete_since,
+        "complete_until": topic.complete_until,
+        "history_gap": topic.history_gap,
+    }
+
+
+def _told(topic: Topic) -> str:
+    """The same, in words."""
+    if topic.history is HistoryState.UNSPECIFIED:
+        return ""
+    oldest = f" since {moment(topic.oldest_time)}" if topic.oldest_time is not None else ""
+    told = f"; {topic.stored_messages} on disk{oldest}"
+    if topic.complete_since is not None and topic.complete_until is not None:
+        told += f", complete from {moment(topic.complete_since)} to {moment(topic.complete_until)}"
+    if topic.history is HistoryState.REFUSED:
+        told += ", and the disk refuses more"
+    return told + (f"; {topic.history_gap}" if topic.history_gap else "")
 
 
 def _line(topic: Topic) -> str:
@@ -61,4 +89,4 @@ def _line(topic: Topic) -> str:
     judged = ""
     if topic.validators or topic.unjudged:
         judged = f"; judged by {topic.validators} app{'s' * (topic.validators != 1)}, {topic.unjudged} messages wait"
-    return f"{topic.name}  {here}, {topic.peers} peers, {counted}{lost}{judged}"
+    return f"{topic.name}  {here}, {topic.peers} peers, {counted}{lost}{judged}{_told(topic)}"

@@ -23,6 +23,7 @@ from sidecar.core.events import Condition, PeerView
 from sidecar.core.gate import Gate
 from sidecar.core.gossip.rules import RuleBook
 from sidecar.core.histogram import Histogram
+from sidecar.core.history import HistoryView
 from sidecar.core.identity import Identity
 from sidecar.core.multiaddr import Multiaddr
 from sidecar.core.node import Participation
@@ -133,6 +134,9 @@ class FakeNode:
 
     def topics(self) -> list[gossip.TopicView]:
         return [gossip.TopicView(t, True, o.sign, (OTHER,), (OTHER,)) for t, o in reversed(self.joined.items())]
+
+    def history(self) -> list[HistoryView]:
+        return [HistoryView(topic, 1, 0, 1e9, 2e9) for topic, options in self.joined.items() if options.keep]
 
     def rules(self) -> list[gossip.RuleView]:
         return self.rule_book.views()

@@ -7,14 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sidecar.core.identity import Identity
 
+from .full_disk import fill
 from .processes import Process, command, running
 
 UNREACHABLE = "/ip4/127.0.0.1/tcp/9/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
@@ -133,31 +132,6 @@ def test_a_state_directory_that_cannot_be_written_stops_the_start_with_one_line(
     (line,) = refused.log().splitlines()
     assert line.startswith(f"sidecar: {state} cannot be the state directory: Permission denied; ")
     assert list(state.iterdir()) == []
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    place = Path(tempfile.mkdtemp())
-    try:
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=256k", "none", place], capture_output=True, text=True
-        )
-    except FileNotFoundError:
-        pytest.skip("needs the mount command")
-    if mounted.returncode:
-        place.rmdir()
-        pytest.skip(f"mounting needs root's rights: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
-    place.rmdir()
-
-
-def fill(disk: Path) -> None:
-    """Leave not a byte."""
-    with (disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
-        while rest.write(bytes(4096)):
-            pass
 
 
 def test_a_disk_that_is_full_costs_the_memory_not_the_node(tmp_path: Path, small_disk: Path) -> None:

@@ -1440,7 +1440,7 @@ type Topic struct {
 	History HistoryState `protobuf:"varint,19,opt,name=history,proto3,enum=sidecar.v1.HistoryState" json:"history,omitempty"`
 	// Messages on disk, from which a subscription can continue.
 	StoredMessages uint64 `protobuf:"varint,20,opt,name=stored_messages,json=storedMessages,proto3" json:"stored_messages,omitempty"`
-	// Their bytes, as they travelled.
+	// Their bytes as they count against `history.max_bytes`: as they travelled, and 160 for each.
 	StoredBytes uint64 `protobuf:"varint,21,opt,name=stored_bytes,json=storedBytes,proto3" json:"stored_bytes,omitempty"`
 	// The `receive_time` of the oldest of them; unset where there is none.
 	OldestTime *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=oldest_time,json=oldestTime,proto3" json:"oldest_time,omitempty"`

@@ -459,7 +459,7 @@ export interface Topic {
   readonly history: HistoryState;
   /** Messages on disk, from which a subscription can continue. */
   readonly storedMessages: number;
-  /** Their bytes, as they travelled. */
+  /** Their bytes, as they count: as they travelled, and 160 for each. */
   readonly storedBytes: number;
   /** The `receiveTime` of the oldest of them; undefined where there is none. */
   readonly oldestTime: number | undefined;

@@ -8,6 +8,7 @@ from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import pubsub_pb2 as pb
 
 from ...core.gossip import Fallback, PublishOutcome, RuleView, TopicView, ValidationSettings, Verdict
+from ...core.history import HistoryView
 from ...core.parameters.bundles import Bundling
 from ...core.probe import ProbeAnswered, ProbeSummary
 from ...store.history import TopicSize
@@ -170,11 +171,15 @@ def receipts(ranges: Iterable[tuple[int, int, Result]], ids: Iterable[Sequence[b
 
 
 class KeptTopic(NamedTuple):
-    """What there is of a topic on disk, what could not be kept, and why the disk refuses, if it does."""
+    """What there is of a topic on disk, what could not be kept, and why the disk refuses, if it does.
+
+    `compared`: what is known of peers' histories of it; None: nothing.
+    """
 
     size: TopicSize
     gap: Gap | None
     trouble: str
+    compared: HistoryView | None = None
 
 
 class LocalTopic(NamedTuple):
@@ -194,6 +199,10 @@ def _tell_kept(topic: pb.Topic, kept: KeptTopic) -> None:
     topic.stored_messages, topic.stored_bytes = kept.size.messages, kept.size.bytes
     if kept.size.oldest:
         topic.oldest_time.FromNanoseconds(kept.size.oldest)
+    compared = kept.compared
+    if compared is not None and compared.complete_since is not None and compared.complete_until is not None:
+        topic.complete_since.FromNanoseconds(int(compared.complete_since * 1e9))
+        topic.complete_until.FromNanoseconds(int(compared.complete_until * 1e9))
     gap = kept.gap
     if gap is not None:
         topic.history_gap = (

@@ -16,6 +16,7 @@ from ...core.gossip import (
     RulesSet,
     TopicOptions,
 )
+from ...core.history import HistoryView
 from ...core.override import override
 from ...core.parameters.bundles import Bundling
 from ...core.parameters.probe import MAX_ANSWERS, MAX_COUNT, MAX_INTERVAL, MAX_TOPIC, MIN_INTERVAL
@@ -149,7 +150,8 @@ class PubSubService(ApiService):
     async def list_topics(self, request: Any, call: Call) -> object:
         """Every topic that is known."""
         views = sorted(self._context.node.topics(), key=lambda view: view.topic)
-        return convert.topics((view, self._local(view.topic)) for view in views)
+        compared = {view.topic: view for view in self._context.node.history()}
+        return convert.topics((view, self._local(view.topic, compared.get(view.topic))) for view in views)
 
     async def list_rules(self, request: Any, call: Call) -> object:
         """The rules that messages are judged by."""
@@ -189,14 +191,14 @@ class PubSubService(ApiService):
             await call.begin(OPEN)
             await pour(news, lambda told: call.write(convert.probed(told)))
 
-    def _local(self, topic: str) -> convert.LocalTopic:
+    def _local(self, topic: str, compared: HistoryView | None) -> convert.LocalTopic:
         hub = self.topics.hub(topic)
         if hub is None:
             return convert.LocalTopic(0, 0)
         kept = None
         if hub.stored is not None and self._history is not None:
             size, gap = self._history.size(hub.stored), self._history.gap(hub.stored)
-            kept = convert.KeptTopic(size, gap, self._history.trouble)
+            kept = convert.KeptTopic(size, gap, self._history.trouble, compared)
         return convert.LocalTopic(len(hub.subscribers), hub.history_messages, kept)
 
     # ------------------------------------------------------------ for both ways of publishing

@@ -420,7 +420,7 @@ class Topic:
     scoring: str = ""  # how its peers are scored by the expected rate, a sentence; empty: as those of any topic
     history: HistoryState = HistoryState.UNSPECIFIED  # what follows is for topics whose messages are kept on disk
     stored_messages: int = 0  # on disk
-    stored_bytes: int = 0  # as they travelled
+    stored_bytes: int = 0  # as they count: as they travelled, and 160 for each
     oldest_time: float | None = None  # the `receive_time` of the oldest; None where there is none
     complete_since: float | None = None  # compared with a peer, nothing was missing from here, Unix seconds
     complete_until: float | None = None  # to here; both None where no comparison has ended so yet

@@ -800,7 +800,7 @@ class Topic(_message.Message):
     stored_messages: _builtins.int
     """Messages on disk, from which a subscription can continue."""
     stored_bytes: _builtins.int
-    """Their bytes, as they travelled."""
+    """Their bytes as they count against `history.max_bytes`: as they travelled, and 160 for each."""
     history_gap: _builtins.str
     """What arrived here and could not be kept, a sentence for people; empty: nothing, as far as is known."""
     @_builtins.property

@@ -343,7 +343,7 @@ export interface Topic {
   history: HistoryState;
   /** Messages on disk, from which a subscription can continue. */
   storedMessages: bigint;
-  /** Their bytes, as they travelled. */
+  /** Their bytes as they count against `history.max_bytes`: as they travelled, and 160 for each. */
   storedBytes: bigint;
   /** The `receive_time` of the oldest of them; unset where there is none. */
   oldestTime:
