@@ -15,7 +15,7 @@ from ..core.errors import QueueFull, SidecarError, StorageError
 from . import database
 
 Result = TypeVar("Result")
-StoreT = TypeVar("StoreT", bound="Store[Any]")
+StoreT = TypeVar("StoreT", bound="KeptStore[Any]")
 ChangesT = TypeVar("ChangesT")
 ChangesOut = TypeVar("ChangesOut", covariant=True)
 Answer = Callable[[Any, SidecarError | None], None]
@@ -28,7 +28,7 @@ _SLOW = 1.0  # seconds that an answer takes at most while all is well; a guess
 _log = logging.getLogger(__name__)
 
 
-class Store(Protocol[ChangesOut]):
+class KeptStore(Protocol[ChangesOut]):
     """What a keeper needs of a store. Everything but `begin`, `commit` and `roll_back` belongs between them."""
 
     def begin(self) -> None:
@@ -88,7 +88,7 @@ class _Done(NamedTuple):
     """The disk was given something: that all went well means something."""
 
 
-class Keeper(Generic[StoreT, ChangesT]):
+class DatabaseKeeper(Generic[StoreT, ChangesT]):
     """Answers on the running event loop. The file is made when it is first needed."""
 
     def __init__(
@@ -347,17 +347,19 @@ class Keeper(Generic[StoreT, ChangesT]):
             self.ask(_expire_and_write if self.trouble else _expire, lambda result, error: None)
 
 
-def _expire(store: Store[Any]) -> None:
+def _expire(store: KeptStore[Any]) -> None:
     store.expire()
 
 
-def _expire_and_write(store: Store[Any]) -> None:
+def _expire_and_write(store: KeptStore[Any]) -> None:
     """Whether the disk takes it again shows only where something is written."""
     store.expire()
     store.touch()
 
 
-def _carry_out(store: Store[ChangesT], group: list[_Asked]) -> tuple[list[tuple[Any, SidecarError | None]], ChangesT]:
+def _carry_out(
+    store: KeptStore[ChangesT], group: list[_Asked]
+) -> tuple[list[tuple[Any, SidecarError | None]], ChangesT]:
     """Do a group of jobs in one transaction. One that fails has changed nothing; where the disk does, none has."""
     answers: list[tuple[Any, SidecarError | None]] = []
     store.begin()

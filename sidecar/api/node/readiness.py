@@ -87,7 +87,7 @@ class SidecarReadiness:
     def history_kept(self, trouble: str = "") -> None:
         """The topics with history can be kept, or they cannot: a sentence."""
         remedy = "make room on the disk of the state directory, or make it writable; messages go on being delivered"
-        unmet = Condition("KeepingHistory", False, "DiskRefuses", trouble, remedy, self._since("KeepingHistory"))
+        unmet = Condition("KeepingHistory", False, "HistoryNotKept", trouble, remedy, self._since("KeepingHistory"))
         self._tell_own(unmet, bool(trouble))
 
     def _since(self, kind: str, met: bool = False) -> float:

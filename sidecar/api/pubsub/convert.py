@@ -13,7 +13,7 @@ from ...core.parameters.bundles import Bundling
 from ...core.probe import ProbeAnswered, ProbeSummary
 from ...store.history import TopicSize
 from ..common.values import bounded, duration, invalid, seconds
-from .history import Gap
+from .history import HistoryGap
 from .hub import Policy
 from .topics import Start
 
@@ -177,7 +177,7 @@ class KeptTopic(NamedTuple):
     """
 
     size: TopicSize
-    gap: Gap | None
+    gap: HistoryGap | None
     trouble: str
     compared: HistoryView | None = None
 

@@ -19,7 +19,7 @@ from ...core.parameters import HistoryConfig
 from ...store.history import (
     FLAG_HISTORY,
     FLAG_LOCAL,
-    Changes,
+    HistoryChanges,
     HistoryKeeper,
     HistoryStore,
     Kept,
@@ -60,7 +60,7 @@ class EncodedPage(NamedTuple):
     lost: int | None
 
 
-class Gap(NamedTuple):
+class HistoryGap(NamedTuple):
     """Messages of a topic that came and could not be kept; times in seconds since 1970."""
 
     messages: int
@@ -117,7 +117,7 @@ class TopicHistory:
         self._closed = False
         self._topics: dict[str, StoredTopic] = {}  # all that the file has
         self._sizes: dict[int, TopicSize] = {}
-        self._gaps: dict[int, Gap] = {}
+        self._gaps: dict[int, HistoryGap] = {}
         self._seen_ids: dict[str, list[bytes]] = {}
         self._most_pending = most_pending
         self._pending: list[Kept] = []
@@ -201,14 +201,14 @@ class TopicHistory:
         for told in self._told:
             told(trouble)
 
-    def _on_changes(self, changes: Changes) -> None:
+    def _on_changes(self, changes: HistoryChanges) -> None:
         self._sizes |= changes.sizes
 
     def size(self, topic: StoredTopic) -> TopicSize:
         """What there is of a topic on disk."""
         return self._sizes.get(topic.id, TopicSize(0, 0, 0))
 
-    def gap(self, topic: StoredTopic) -> Gap | None:
+    def gap(self, topic: StoredTopic) -> HistoryGap | None:
         """What of it could not be kept in this run."""
         return self._gaps.get(topic.id)
 
@@ -344,8 +344,8 @@ class TopicHistory:
         gap = self._gaps.get(kept.topic.id)
         if gap is None:
             _log.error("messages on %r cannot be kept: %d bytes wait for the disk", kept.topic.name, self._most_pending)
-            gap = Gap(0, now, now)
-        self._gaps[kept.topic.id] = Gap(gap.messages + count, gap.first, now)
+            gap = HistoryGap(0, now, now)
+        self._gaps[kept.topic.id] = HistoryGap(gap.messages + count, gap.first, now)
 
     def _write(self) -> None:
         """Have all that waits written."""

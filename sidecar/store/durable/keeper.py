@@ -8,7 +8,7 @@ from .. import keeper
 from .store import Changes, DurableStore, Sizes
 
 
-class Keeper(keeper.Keeper[DurableStore, Changes]):
+class Keeper(keeper.DatabaseKeeper[DurableStore, Changes]):
     """That of durable messages."""
 
     def __init__(

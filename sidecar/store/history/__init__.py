@@ -3,13 +3,13 @@
 from .keeper import HistoryKeeper
 from .lost import Lost
 from .reading import FLAG_HISTORY, FLAG_LOCAL, Body, Keys, Page, StoredRow
-from .store import Changes, HistoryStore, Kept, StoredTopic, TopicSize
+from .store import HistoryChanges, HistoryStore, Kept, StoredTopic, TopicSize
 
 __all__ = [
     "FLAG_HISTORY",
     "FLAG_LOCAL",
     "Body",
-    "Changes",
+    "HistoryChanges",
     "HistoryKeeper",
     "HistoryStore",
     "Kept",

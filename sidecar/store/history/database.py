@@ -25,7 +25,7 @@ _TABLES = (
     """CREATE TABLE messages (
         cursor INTEGER PRIMARY KEY, topic INTEGER NOT NULL, count INTEGER NOT NULL, key BLOB NOT NULL,
         raw BLOB NOT NULL, received INTEGER NOT NULL, flags INTEGER NOT NULL, mask BLOB)""",
-    # Both grow at their ends, but for what peers bring; by keys, `Places` finds messages.
+    # Both grow at their ends, but for what peers bring; by keys, `MessagePlaces` finds messages.
     "CREATE INDEX messages_cursor ON messages (topic, cursor)",
     "CREATE INDEX messages_received ON messages (topic, received, cursor, key)",
 )

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ...core.parameters import HistoryConfig
 from .. import keeper
-from .store import Changes, HistoryStore
+from .store import HistoryChanges, HistoryStore
 
 _log = logging.getLogger("sidecar.history")
 
@@ -22,14 +22,14 @@ class OpenStore(Protocol):
         """The store of the file."""
 
 
-class HistoryKeeper(keeper.Keeper[HistoryStore, Changes]):
+class HistoryKeeper(keeper.DatabaseKeeper[HistoryStore, HistoryChanges]):
     """That of topic history. A damaged file is begun anew, even while it is in use."""
 
     def __init__(
         self,
         path: Path,
         config: HistoryConfig,
-        on_changes: Callable[[Changes], None],
+        on_changes: Callable[[HistoryChanges], None],
         on_trouble: Callable[[str], None],
         given_out: Callable[[], tuple[bytes, int]],
         wall: Callable[[], float] = time.time,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 _PREFIX = 8  # bytes of a key that are compared first
 
 
-class Places:
+class MessagePlaces:
     """The cursors of one topic's messages by the first bytes of their keys: 16 bytes for each message."""
 
     def __init__(self, connection: sqlite3.Connection, topic: int) -> None:

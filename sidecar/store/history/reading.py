@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from ...core.parameters.bundles import MAX_BUNDLED
 from .lost import Lost
-from .places import Places
+from .places import MessagePlaces
 
 FLAG_LOCAL = 1  # an app of this node published it
 FLAG_HISTORY = 2  # a peer brought it by backfill
@@ -73,7 +73,7 @@ class Reads:
     def __init__(self, connection: sqlite3.Connection, topics: Mapping[int, ReadTopic]) -> None:
         self._db = connection
         self._topics = topics
-        self._places: dict[int, Places] = {}
+        self._places: dict[int, MessagePlaces] = {}
         self._asked: dict[int, float] = {}  # when these were last asked for; monotonic seconds
 
     # ------------------------------------------------------------ for apps
@@ -185,11 +185,11 @@ class Reads:
         """Those of the keys that are here."""
         return list(self._there(topic, keys))
 
-    def places(self, topic: int) -> Places:
+    def places(self, topic: int) -> MessagePlaces:
         """Where the topic's messages are."""
         found = self._places.get(topic)
         if found is None:
-            found = Places(self._db, topic)
+            found = MessagePlaces(self._db, topic)
         self._places[topic] = found
         self._asked[topic] = monotonic()
         return found

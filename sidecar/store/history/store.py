@@ -73,7 +73,7 @@ class TopicSize(NamedTuple):
     oldest: int
 
 
-class Changes(NamedTuple):
+class HistoryChanges(NamedTuple):
     """What a transaction has changed that others have to hear of."""
 
     sizes: dict[int, TopicSize]
@@ -197,7 +197,7 @@ class HistoryStore:
     def release(self) -> None:
         """Keep the part."""
 
-    def commit(self) -> Changes:
+    def commit(self) -> HistoryChanges:
         """Bring all to the disk. Raises sqlite3.Error, and then all is undone."""
         try:
             touched = [self._topics[number] for number in self._undo if number in self._topics]
@@ -212,7 +212,7 @@ class HistoryStore:
             self.roll_back()
             raise
         self._undo.clear()
-        return Changes(sizes)
+        return HistoryChanges(sizes)
 
     def roll_back(self) -> None:
         """Undo the transaction."""

@@ -34,7 +34,7 @@ from sidecar.core.gossip import (
 from sidecar.core.gossip.bundles import inner_ids, pack
 from sidecar.core.gossip.messages import BundleBytes, SignedLayout, UnsignedLayout
 from sidecar.core.parameters import HistoryConfig
-from sidecar.store.history import Changes, HistoryStore, database
+from sidecar.store.history import HistoryChanges, HistoryStore, database
 from tests.api.fakes import ME, OTHER, asynchronous
 
 MANY = Bounds(1 << 20, 1 << 30)
@@ -58,7 +58,7 @@ class Disk(HistoryStore):
 
     refuses = False
 
-    def commit(self) -> Changes:
+    def commit(self) -> HistoryChanges:
         if Disk.refuses:
             self.roll_back()
             raise sqlite3.OperationalError("database or disk is full")
