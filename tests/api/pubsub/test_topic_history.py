@@ -1,6 +1,7 @@
 """Topics on disk, toward apps: subscriptions that begin with what was, over restarts, full disks and retention."""
 
 import asyncio
+import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from sidecar.api.common.bounds import Bounds
 from sidecar.api.common.encode import LagReason
 from sidecar.api.common.faults import InvalidField, TopicOptionsDiffer
 from sidecar.api.config import ApiConfig
-from sidecar.api.pubsub import convert
+from sidecar.api.pubsub import convert, history
 from sidecar.api.pubsub.history import TopicHistory
 from sidecar.api.pubsub.hub import Policy, Subscription
 from sidecar.api.pubsub.topics import Start, Topics
@@ -220,6 +221,53 @@ async def test_pages_follow_each_other_and_what_comes_without_gap_or_repeat(runs
         await found.until(reader, 4000)
         assert [int(data.split()[0]) for data in found.entries] == list(range(4000))
         assert run.history.statistics().pages > 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_readers_of_all_paces_get_everything_once(seed: int, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random bursts on two topics, pages of a few messages, full disks, restarts; who is slow goes back to the disk."""
+    monkeypatch.setattr(history, "_PAGE", 3000)
+    rng = random.Random(seed)
+    log: list[tuple[str, bytes]] = []
+    topics = ("kept", "kept/2")
+
+    @asynchronous
+    async def check() -> None:
+        kept: list[tuple[tuple[str, ...], bytes, list[bytes]]] = [((), b"", [])]
+        for _ in range(3):
+            async with runs.run(memory=rng.choice((1, 20))) as run:
+                for topic in topics:
+                    await run.subscribe(topic)
+                readers: list[tuple[tuple[str, ...], Subscription, Read, list[bytes]]] = []
+                for wanted, cursor, had in [kept[0], *rng.sample(kept, min(3, len(kept)))]:
+                    chosen = wanted or rng.choice((topics, topics[:1], topics[1:]))
+                    start = Start(cursor) if cursor else BEGINNING
+                    bounds = Bounds(rng.randint(1, 40), 1 << 20)
+                    readers.append((chosen, await run.subscribe(*chosen, start=start, bounds=bounds), Read(), had))
+                for step in range(60):
+                    topic = rng.choice(topics)
+                    datas = [b"%d %d" % (len(log), each) for each in range(rng.randint(1, 15))]
+                    log.extend((topic, data) for data in datas)
+                    run.deliver(*datas, topic=topic)
+                    Disk.refuses = 20 < step < 25
+                    _, reader, found, _ = rng.choice(readers)
+                    if rng.random() < 0.5:
+                        await found.until(reader, 0)  # what is there now
+                    if rng.random() < 0.3:
+                        await run.history._keeper.read(lambda store: None)
+                Disk.refuses = False
+                kept = []
+                for chosen, reader, found, had in readers:
+                    all_of_it = [data for topic, data in log if topic in chosen]
+                    await found.until(reader, len(all_of_it) - len(had))
+                    assert [*had, *found.entries] == all_of_it
+                    place = rng.randint(0, len(found.items))
+                    if place:
+                        told = [item.data for item in found.items[:place]]
+                        kept.append((chosen, found.items[place - 1].cursor, [*had, *told]))
+                kept.append((chosen, b"", []))
+
+    check()
 
 
 @on_runs
