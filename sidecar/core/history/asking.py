@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 from ..errors import ProtocolError, SidecarError
@@ -18,7 +19,7 @@ from .events import (
     Link,
     OpenHistoryLink,
 )
-from .messages import Bodies, Done, Frame, Nudge, Open, Opened, Reconcile, SessionRefused, TravellingBody, Want
+from .messages import Bodies, Done, Frame, Nudge, Open, Opened, Reason, Reconcile, SessionRefused, TravellingBody, Want
 from .shared import BackfillShared, LoadedKeys, Session, milliseconds
 
 _UNJUDGED = 4  # windows of bodies that gossip may have before more are asked for: apps may take their time
@@ -52,6 +53,7 @@ class SessionOutcome(NamedTuple):
     brought: int = 0
     idle: bool = False  # it took its time and brought nothing
     retry_after: float = 0.0
+    stranger: bool = False  # the topic has no history there
 
 
 class _Stage(enum.Enum):
@@ -104,6 +106,7 @@ class AskingSession(Session):
         self._gone = 0
         self._unjudged: dict[int, int] = {}  # batches, and their bytes
         self._end = End.FAILED
+        self._stranger = False
         self._retry_after = 0.0
         shared.effects.append(OpenHistoryLink(self.number, peer))
 
@@ -123,7 +126,8 @@ class AskingSession(Session):
         if self._stage is _Stage.KEYS_AGAIN:
             self._compare()
             return
-        self._more = loaded.oldest < self._oldest  # this node may have older ones, and the peer too
+        # This node may have older ones, and the peer too.
+        self._more = milliseconds(loaded.oldest) < milliseconds(self._oldest)
         self._oldest = milliseconds(loaded.oldest) / 1000
         if milliseconds(self._oldest) <= milliseconds(self._newest):
             self._more = False
@@ -136,7 +140,8 @@ class AskingSession(Session):
         match frame:
             case Opened(oldest) if self._stage is _Stage.OPENED:
                 self._on_opened(oldest)
-            case SessionRefused(_, retry_after) if self._stage is not _Stage.CLOSING:
+            case SessionRefused(reason, retry_after):
+                self._stranger = reason is Reason.TOPIC
                 self._retry_after = retry_after / 1000
                 self._end = End.REFUSED if self._stage is _Stage.OPENED else End.PARTIAL
                 self.end()
@@ -186,7 +191,7 @@ class AskingSession(Session):
             partial = bool(self._need) or self._gone
             self._finish(End.PARTIAL if partial else End.BROUGHT if self._lacked else End.AGREED)
             return
-        self._chunk = list(self._need)[:MAX_KEYS_TOLD]
+        self._chunk = list(islice(self._need, MAX_KEYS_TOLD))
         for key in self._chunk:
             del self._need[key]
         self._stage = _Stage.FINDING
@@ -270,8 +275,7 @@ class AskingSession(Session):
     def _finish(self, end: End) -> None:
         """Nothing more is asked of the peer; what it sent may still have to be judged."""
         self._end = end
-        lacking = list(self._have)
-        self._send(Done(len(lacking), lacking[:MAX_KEYS_TOLD]))
+        self._send(Done(len(self._have), list(islice(self._have, MAX_KEYS_TOLD))))
         self.close_link()
         if self._unjudged:
             self._stage = _Stage.CLOSING
@@ -315,7 +319,7 @@ class AskingSession(Session):
         self._over(
             SessionOutcome(
                 self._end, self.peer, self.began, self._newest, self._oldest, more, witness, self.brought, idle,
-                self._retry_after,
+                self._retry_after, self._stranger,
             )
         )  # fmt: skip
 

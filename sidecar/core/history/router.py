@@ -40,13 +40,13 @@ _MAX_BATCHES = 4096  # that gossip may have of sessions that are over, or are as
 class _Batch:
     """Messages that gossip judges."""
 
-    __slots__ = ("age", "peer", "session", "topic")
+    __slots__ = ("ages", "peer", "session", "topic")
 
     def __init__(self, session: AskingSession, brought: BringHistory) -> None:
         self.session = session
         self.peer = brought.peer
         self.topic = brought.topic
-        self.age = max(brought.ages)
+        self.ages = brought.ages
 
 
 class HistoryRouter:
@@ -191,7 +191,7 @@ class HistoryRouter:
         topic = self._topics.get(batch.topic)
         if judged.accepted and topic is not None:
             self._shared.changed(batch.topic)
-            topic.found(batch.age)
+            topic.found(batch.ages)
         if judged.invalid is not None:
             counts.rejected += 1
         if not batch.session.over:

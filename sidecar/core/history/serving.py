@@ -18,8 +18,10 @@ _FRAME = 1 << 16  # bytes of bodies in a frame, unless one is larger
 _BODY = 16  # bytes that each has beside its own
 _LINKS = 4  # streams of one peer at a time
 _SESSIONS_RATE, _SESSIONS_BURST = 2.0, 16.0  # of one peer, a second and at once; a guess
+_KEYS_RATE, _KEYS_BURST = 250_000.0, 1_000_000.0  # loaded for all, a second and at once; a guess: a third of a core
 _INSTANT = 0.001  # seconds that are no pause: a rest so short that the clock cannot show it would never end
 _RETRY = 1.0  # seconds until a peer that was refused may come again
+_LATER = 600.0  # the same where the topic has no history
 _NEEDLESS = 20.0  # points of work for what is refused: some 100 us
 _MAX_BUCKETS = 4096  # peers whose rates are kept; those that have none yet owe nothing
 
@@ -39,6 +41,7 @@ class BackfillServer:
         self._served: dict[tuple[PeerId, str], ServingSession] = {}
         self._links: Counter[PeerId] = Counter()
         self._all = TokenBucket(shared.config.serving_rate, shared.config.serving_rate, shared.now)
+        self._keys = TokenBucket(_KEYS_RATE, _KEYS_BURST, shared.now)
         self._bytes: dict[PeerId, TokenBucket] = {}
         self._begun: dict[PeerId, TokenBucket] = {}
 
@@ -62,6 +65,7 @@ class BackfillServer:
             len(self._served) >= config.serving
             or (peer, topic) in self._served
             or not self._shared.eligible(peer)
+            or self._keys.owes(self._shared.now) > 0
             or not begun.take(self._shared.now)
         ):
             return Reason.BUSY
@@ -89,6 +93,10 @@ class BackfillServer:
         now, rate = self._shared.now, self._shared.config.serving_rate_per_peer
         self._all.spend(size, now)
         (self._bytes.get(peer) or self._bucket(self._bytes, peer, rate, rate)).spend(size, now)
+
+    def loaded(self, keys: int) -> None:
+        """Count keys that were loaded for others: not what was there from a moment ago."""
+        self._keys.spend(keys, self._shared.now)
 
     def rest(self, peer: PeerId) -> float:
         """For how long nothing more is to go to a peer; seconds."""
@@ -154,12 +162,14 @@ class ServingSession(Session):
     def _refuse(self, reason: Reason) -> None:
         self._shared.counts.refused[reason.name.lower()] += 1
         self._shared.charge(self.peer, _NEEDLESS)
-        retry = 60 * _RETRY if reason is Reason.TOPIC else _RETRY * self._shared.rng.uniform(0.5, 1.5)
+        retry = _LATER if reason is Reason.TOPIC else _RETRY * self._shared.rng.uniform(0.5, 1.5)
         self._send(SessionRefused(reason, milliseconds(retry)))
         self.close_link()
         self.end()
 
     def _on_keys(self, loaded: LoadedKeys) -> None:
+        if loaded.at == self._shared.now:
+            self._server.loaded(len(loaded.keys))
         self._keys = loaded.keys
         self._send(Opened(min(milliseconds(loaded.oldest), milliseconds(loaded.wanted))))
 

@@ -1,6 +1,6 @@
 """When a topic's peers are asked, and which of them; what of it is known to be complete."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import NamedTuple
 
@@ -63,6 +63,7 @@ class _Walk(NamedTuple):
 
     boundary: float  # monotonic seconds
     began: float
+    clean: bool  # nothing was missing so far
 
 
 class TopicBackfill:
@@ -85,6 +86,7 @@ class TopicBackfill:
         self._called: dict[PeerId, None] = {}  # who called, and is asked now
         self._newcomers: dict[PeerId, None] = {}
         self._walks: dict[PeerId, _Walk] = {}
+        self._strangers: dict[PeerId, float] = {}  # where the topic has no history, and until when that is believed
         self._later: dict[PeerId, float] = {}  # peers that refused: when they may be asked again
         self._agreed: dict[PeerId, _Agreement] = {}  # since the last time that anything was missing
         self._unsettled = 0  # sessions in a row without anything missing, which were not enough to know that it is all
@@ -109,7 +111,7 @@ class TopicBackfill:
         if peer not in self.peers:
             return
         del self.peers[peer]
-        for table in (self._calls, self._newcomers, self._walks, self._later, self._agreed):
+        for table in (self._calls, self._newcomers, self._walks, self._later, self._strangers, self._agreed):
             table.pop(peer, None)
         session = self.sessions.get(peer)
         if session is not None:
@@ -134,7 +136,14 @@ class TopicBackfill:
 
     def eligible(self) -> list[PeerId]:
         """Peers that may be asked at all."""
-        return [peer for peer in self.peers if self._shared.eligible(peer)]
+        now, strangers = self._shared.now, self._strangers
+        return [peer for peer in self.peers if strangers.get(peer, now) <= now and self._shared.eligible(peer)]
+
+    @property
+    def _needed(self) -> int:
+        """How many peers have to agree: who is left alone for its lies has no say."""
+        now = self._shared.now
+        return max(1, min(_WITNESSES, sum(self._asides.until(peer) <= now for peer in self.eligible())))
 
     # ------------------------------------------------------------ when
 
@@ -223,25 +232,28 @@ class TopicBackfill:
             self._brought.tell(self.name, peer)
         if outcome.end is End.REFUSED and peer in self.peers:
             self._later[peer] = now + min(config.recheck, max(outcome.retry_after, 0.1))
+            if outcome.stranger:
+                self._strangers[peer] = self._later[peer]
             self._calls[peer] = None  # it is asked then
             if walk is not None:
                 self._walks[peer] = walk
         elif outcome.end in (End.AGREED, End.BROUGHT):
             began = walk.began if walk is not None else outcome.began
+            clean = outcome.end is End.AGREED and outcome.witness and (walk is None or walk.clean)
             boundary = outcome.began - outcome.oldest
-            if outcome.more and not self._covers(boundary, outcome):
+            if outcome.more and not self._covers(boundary, clean=clean):
                 if peer in self.peers:
-                    self._walks[peer] = _Walk(boundary, began)
-            elif outcome.end is End.AGREED and outcome.witness and peer in self.peers:
+                    self._walks[peer] = _Walk(boundary, began, clean)
+            elif clean and peer in self.peers:
                 self._agree(peer, _Agreement(boundary, began - config.settle))
         if peer not in self._walks and outcome.end not in (End.AGREED, End.REFUSED):
             self._troubles += 1  # a walk counts once
         self._plan(outcome)
 
-    def _covers(self, boundary: float, outcome: SessionOutcome) -> bool:
+    def _covers(self, boundary: float, *, clean: bool) -> bool:
         """Whether what is older was found complete before, and nothing was missing of what is newer."""
         since = self.complete_since
-        return outcome.end is End.AGREED and since is not None and since < boundary and not self._troubles
+        return clean and since is not None and since < boundary and not self._troubles
 
     def _plan(self, outcome: SessionOutcome) -> None:
         """When the next session is due."""
@@ -260,7 +272,7 @@ class TopicBackfill:
         elif outcome.brought or outcome.end is not End.AGREED:
             doubled = config.retry_least * 2.0 ** min(self._troubles - 1, _MOST_BACKOFF)
             self._call_at(now + min(config.recheck, doubled) * rng.uniform(0.8, 1.2))
-        elif len(self._agreed) < min(_WITNESSES, len(self.eligible())):
+        elif len(self._agreed) < self._needed:
             # Soon: but who has agreed may be all that can be asked now, or may have no say.
             self._unsettled += 1
             doubled = config.jitter * 2.0 ** min(self._unsettled, 2 * _MOST_BACKOFF)
@@ -272,7 +284,7 @@ class TopicBackfill:
         """A peer has nothing that this node lacks."""
         self._agreed.pop(peer, None)
         self._agreed[peer] = agreement
-        needed = max(1, min(_WITNESSES, len(self.eligible())))
+        needed = self._needed
         if len(self._agreed) < needed:
             return
         self._troubles = self._unsettled = 0
@@ -285,15 +297,12 @@ class TopicBackfill:
             since, until = min(since, before), max(until, known)
         self.complete_since, self.complete_until = since, until
 
-    def found(self, age: float) -> None:
-        """A message of this age was missing: what was thought complete is so only up to it."""
-        at = self._shared.now - age
-        if self.complete_since is None or self.complete_until is None or at >= self.complete_until:
-            return
-        if at <= self.complete_since:
-            self.complete_since = self.complete_until = None
-        else:
-            self.complete_until = at
+    def found(self, ages: Iterable[float]) -> None:
+        """Messages of these ages were missing: what was thought complete is so only up to the oldest of them."""
+        since, until = self.complete_since, self.complete_until
+        if since is not None and until is not None:
+            times = (self._shared.now - age for age in ages)
+            self.complete_until = min((at for at in times if since < at < until), default=until)
 
 
 class SessionPlaces:

@@ -127,6 +127,21 @@ def test_complete_is_said_once_two_peers_agree_and_taken_back_when_something_old
     assert nodes[0].view.complete_until > mesh.now - 30
 
 
+def test_peers_that_do_not_keep_the_topic_or_lie_have_no_say_in_whether_it_is_complete() -> None:
+    mesh = Mesh()
+    one, other = MeshNode(mesh, 1, messages=range(10)), MeshNode(mesh, 2, messages=range(10))
+    stranger, liar = MeshNode(mesh, 3), ScriptedPeer(mesh, 4)
+    stranger.feed(history.HistoryTopicLeft(TOPIC))
+    liar.says = lambda frame: [Done(0, ())]
+    mesh.connect(one, other, stranger, liar)
+    mesh.run(30)
+    assert one.view.complete_since is not None
+    assert other.view.complete_since is not None
+    assert stranger.router.statistics().refused["topic"] == 2  # each has asked once
+    mesh.run(400)
+    assert stranger.router.statistics().refused["topic"] == 4
+
+
 def test_an_empty_peer_is_no_witness() -> None:
     mesh = Mesh()
     one, empty = MeshNode(mesh, 1, messages=range(1000)), ScriptedPeer(mesh, 2)

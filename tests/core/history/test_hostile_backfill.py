@@ -275,6 +275,24 @@ def test_sessions_one_after_the_other_are_refused_when_they_are_too_many() -> No
     assert node.charged[peer.peer] >= 20 * len(refused)
 
 
+def test_keys_are_loaded_for_others_at_a_rate() -> None:
+    mesh = Mesh()
+    node = MeshNode(mesh, 1)
+    node.store.answer = lambda asked, now: history.HistoryKeysLoaded(  # type: ignore[method-assign, assignment]
+        asked.session, [number.to_bytes(32, "big") for number in range(120_000)], 1000.0
+    )
+    peers = [ScriptedPeer(mesh, number) for number in range(2, 30)]
+    for number, peer in enumerate(peers):
+        link = peer.ask(node, Open(TOPIC, number, 1_000_000))  # no two ask for the same
+        mesh.run(0.05)
+        peer.say(link, Done(0, ()))
+        mesh.run(0.01)
+    served = [peer for peer in peers if any(isinstance(frame, Opened) for frame in peer.heard)]
+    assert 9 <= len(served) <= 13
+    mesh.run(60)
+    assert node.idle
+
+
 def test_offers_that_are_not_true_lead_to_a_session_that_finds_it_out() -> None:
     mesh = Mesh()
     node, liar = MeshNode(mesh, 1, messages=range(10)), ScriptedPeer(mesh, 2)
