@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .api.backend import Backend
@@ -29,6 +29,7 @@ from .configure import (
     node_config,
     transports,
 )
+from .core.classes import NamedTuple
 from .core.durable import LoadOutgoing, LoadUnconfirmed, RenewOutgoing, SettleOutgoing, StoreIncoming
 from .core.errors import AlreadyExists, ConfigError, ResourceExhausted
 from .core.events import (

@@ -1,10 +1,10 @@
 """Bounds and places of the API."""
 
 import ipaddress
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..config.sections import ApiSection, StreamsSection, TimeoutsSection
+from ..core.classes import dataclass
 from ..core.errors import ConfigError
 from ..core.parameters.validation import ValidationSettings
 

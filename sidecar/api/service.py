@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ..core.classes import dataclass
 from ..core.errors import SelfDial
 from ..core.types import PeerId
 from ..process.audit import Audit

@@ -1,8 +1,9 @@
 """What the API counts, service by service."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..core.classes import dataclass
 from ..core.node.statistics import NodeStatistics
 from ..core.statistics import Statistics
 from ..process.audit import AuditStatistics

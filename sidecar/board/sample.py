@@ -1,9 +1,11 @@
 """What the API has answered at one time: the raw material of a snapshot."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sidecar_client import Histogram, NodeEvent, NodeInfo, Peer, Readiness, Topic
+
+from ..core.classes import dataclass
 
 
 @dataclass(frozen=True, slots=True)

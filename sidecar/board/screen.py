@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..core.classes import NamedTuple
 from ..process.printable import escaped
 from .snapshot import Snapshot
 from .words import age, count, delay, fit, number, percent, size

@@ -5,11 +5,11 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple
 
 import sidecar_client
 from sidecar_client import Client, ProbeAnswer, ProbeSummary, Signing
 
+from ..core.classes import NamedTuple
 from .common.client import Output, add_client_flags, talk
 from .common.exit_codes import FAILED
 

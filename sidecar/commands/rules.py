@@ -5,11 +5,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sidecar_client import Client
 
 from ..config.rules import load_rules
+from ..core.classes import NamedTuple
 from ..core.errors import InvalidArgument, SidecarError
 from ..core.gossip import Candidates, Verdict
 from ..core.gossip.rules import RuleBook

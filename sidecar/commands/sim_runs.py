@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
+from ..core.classes import NamedTuple
 from ..simulate.memory import available_memory
 from ..simulate.settings import Assignment
 from ..simulate.writing import RECORDS

@@ -3,8 +3,9 @@
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..core.classes import NamedTuple
 from .load import Loaded
 from .schema import KEYS, Config, Key, sections, value
 

@@ -9,10 +9,11 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..core.classes import dataclass
 from ..core.multiaddr import Multiaddr
 from ..core.networks import Network
 from ..core.parameters import Namespace, Rule

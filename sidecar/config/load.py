@@ -6,8 +6,9 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..core.classes import NamedTuple
 from ..core.errors import ConfigError
 from ..core.parameters import GossipConfig
 from .files import read_regular

@@ -7,8 +7,9 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..core.classes import NamedTuple
 from ..core.errors import ConfigError, InvalidArgument, InvalidPeerId
 from ..core.parameters.rules import (
     MAX_BACK,

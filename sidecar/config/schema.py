@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import field
+from typing import Any
 
+from ..core.classes import NamedTuple, dataclass
 from .kinds import Kind
 from .sections import (
     ApiSection,

@@ -21,8 +21,8 @@ The driver's duties
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from .classes import NamedTuple
 from .errors import SidecarError
 from .gate import Ban, GateLists, Subject
 from .identity import PublicKey

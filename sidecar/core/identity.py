@@ -2,11 +2,11 @@
 
 import enum
 from collections.abc import Callable
-from typing import NamedTuple
 
 from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
 
+from .classes import NamedTuple
 from .errors import IdentityError, ProtocolError
 from .keys import Check, load_ecdsa, load_rsa, load_secp256k1, verify_with
 from .types import PeerId

@@ -2,8 +2,8 @@
 
 import ipaddress
 from functools import lru_cache
-from typing import NamedTuple
 
+from .classes import NamedTuple
 from .errors import InvalidMultiaddr, InvalidPeerId, ProtocolError
 from .types import PeerId
 from .varint import decode, encode

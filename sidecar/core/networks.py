@@ -8,8 +8,9 @@ import enum
 import ipaddress
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
+from .classes import NamedTuple
 from .errors import InvalidArgument
 from .multiaddr import Multiaddr
 

@@ -2,8 +2,8 @@
 
 import enum
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+from .classes import NamedTuple
 from .multiaddr import Multiaddr
 from .networks import Scope
 from .types import PeerId

@@ -1,8 +1,10 @@
 """What the parts count: one class a part, whose fields are read by name, and one way to lay them flat for the API."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import ClassVar
+
+from .classes import dataclass
 
 
 @dataclass(slots=True)

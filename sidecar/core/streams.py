@@ -7,8 +7,7 @@ app has taken it (`BytesConsumed`), so a slow app closes the window of its peer 
 Streams have the numbers of `core.events`. An input for a stream that is gone is passed over: the app may not know yet.
 """
 
-from typing import NamedTuple
-
+from .classes import NamedTuple
 from .errors import SidecarError
 from .types import PeerId
 

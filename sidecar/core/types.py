@@ -4,8 +4,8 @@ import base64
 import enum
 import hashlib
 from functools import lru_cache
-from typing import NamedTuple
 
+from .classes import NamedTuple
 from .errors import InvalidPeerId, ProtocolError
 from .varint import decode, encode
 

@@ -1,7 +1,8 @@
 """What a check found."""
 
 import enum
-from typing import NamedTuple
+
+from ..core.classes import NamedTuple
 
 
 class Level(enum.Enum):

@@ -1,9 +1,10 @@
 """The bounds and time-outs of the socket driver."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..config.sections import LimitsSection, NatSection, PeersSection, TimeoutsSection
 from ..core.channel import ChannelLimits
+from ..core.classes import dataclass
 from ..core.errors import InvalidArgument
 from ..core.networks import Network
 

@@ -5,8 +5,8 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import chain, groupby, zip_longest
-from typing import NamedTuple
 
+from ..core.classes import NamedTuple
 from ..core.peers import KnownAddress
 from ..core.types import KnownEndpoint, PeerId
 from .config import NetConfig

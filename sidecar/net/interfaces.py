@@ -6,7 +6,8 @@ import socket
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+
+from ..core.classes import NamedTuple
 
 _IF_INET6 = Path("/proc/self/net/if_inet6")
 _SIOCGIFADDR, _SIOCGIFFLAGS = 0x8915, 0x8913

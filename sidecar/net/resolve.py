@@ -5,8 +5,8 @@ import contextlib
 import socket
 import threading
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from ..core.classes import NamedTuple
 from ..core.errors import DialTimeout, NotSupported, SidecarError, Unreachable
 from ..core.multiaddr import Endpoint, Multiaddr
 from ..core.networks import AddressGroup, Scope

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
+from ..core.classes import NamedTuple
 from ..core.gossip import SignatureCheck, verify_batch
 from ..core.gossip.signing import SIGN_PREFIX
 from ..core.override import override

@@ -3,8 +3,9 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from ..core.classes import dataclass
 from ..core.mdns.statistics import MdnsStatistics
 from ..core.multiaddr import Multiaddr
 from ..core.portmap.statistics import PortMappingStatistics

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import NamedTuple
 
+from ..core.classes import NamedTuple
 from ..core.errors import AddressInUse, ConfigError
 
 _MAX_HEAD = 8192  # bytes of a request's head; a scraper sends some 300

@@ -4,9 +4,9 @@ The names follow Prometheus' conventions: a unit in the name, counters end in `_
 """
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from ..api.statistics import BackendStatistics
+from ..core.classes import NamedTuple
 from ..core.events import Standing
 from ..core.gossip.events import MISBEHAVIOUR
 from ..core.history.statistics import REFUSALS, SESSION_ENDS

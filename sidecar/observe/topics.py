@@ -1,7 +1,8 @@
 """Topics as label values: a bounded number by name, the others together."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from ..core.classes import NamedTuple
 
 OTHER = "other"
 

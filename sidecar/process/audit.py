@@ -15,10 +15,10 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.classes import dataclass
 from ..core.errors import StorageError
 from ..core.statistics import Statistics
 from ..store.disk_thread import DiskThread

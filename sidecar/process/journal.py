@@ -3,7 +3,8 @@
 from collections import deque
 from collections.abc import Callable, Mapping
 from threading import Lock
-from typing import NamedTuple
+
+from ..core.classes import NamedTuple
 
 _LIMIT = 1000  # records
 

@@ -1,9 +1,9 @@
 """What a simulated node keeps of topics: in memory, and over its restarts."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ..core import gossip, history
+from ..core.classes import NamedTuple
 from ..core.history import HistoryBody, key_of
 from ..core.parameters import HistoryConfig
 

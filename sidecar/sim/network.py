@@ -5,10 +5,10 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..core import events
+from ..core.classes import dataclass
 from ..core.errors import KeepAliveTimeout, SidecarError
 from ..core.identity import Identity
 from ..core.multiaddr import Multiaddr

@@ -4,8 +4,8 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from ..core.classes import NamedTuple
 from ..core.errors import InvalidArgument
 from .report import Run
 from .writing import RECORDS

@@ -4,8 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
+from ..core.classes import NamedTuple
 from .page import Figure
 from .pictures import COLOURS, Axis, Form, Series, draw
 from .report import Record, Run

@@ -3,8 +3,8 @@
 import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from ..core.classes import NamedTuple
 from ..process.printable import escaped
 
 _STYLE = Path(__file__).with_name("page.css")

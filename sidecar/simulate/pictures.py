@@ -12,9 +12,10 @@ import re
 import warnings
 from collections.abc import Container, Iterator, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
+from ..core.classes import NamedTuple
 from ..process.printable import escaped
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ..core.classes import dataclass
 from ..core.node import NodeConfig
 from ..net.config import NetConfig
 from ..sim import LinkModel

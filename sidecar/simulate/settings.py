@@ -5,9 +5,10 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..config import KEYS
+from ..core.classes import NamedTuple
 from ..core.errors import ConfigError
 from ..core.parameters import GossipConfig
 

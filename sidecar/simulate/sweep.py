@@ -3,8 +3,9 @@
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..core.classes import NamedTuple
 from ..core.errors import ConfigError
 from .compare import Estimate, estimated, first_number
 from .report import Record, Run

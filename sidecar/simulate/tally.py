@@ -3,8 +3,9 @@
 import math
 from array import array
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..core.classes import dataclass
 from ..core.gossip import GossipStatistics
 from ..core.histogram import Histogram
 from ..core.node import Node

@@ -10,8 +10,9 @@ less allowed.
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..core.classes import NamedTuple
 from ..core.parameters import GossipConfig
 from .report import Record
 from .settings import Assignment, shown

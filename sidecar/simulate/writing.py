@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from ..core.classes import NamedTuple
 from .pictures import lacking
 from .report import Record
 from .run_page import run_page

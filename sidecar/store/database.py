@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+
+from ..core.classes import NamedTuple
 
 _log = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from ..core.classes import NamedTuple
 from ..core.errors import QueueFull, SidecarError, StorageError
 from . import database
 

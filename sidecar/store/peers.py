@@ -3,8 +3,9 @@
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
+from ..core.classes import NamedTuple
 from ..core.errors import InvalidMultiaddr, InvalidPeerId, StorageError
 from ..core.multiaddr import Multiaddr
 from ..core.types import KnownEndpoint, PeerId

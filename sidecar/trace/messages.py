@@ -1,11 +1,12 @@
 """Bytes of a stream to messages for a person: identify, ping, Kademlia, gossip, direct, and previews of the rest."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from ..core.buffer import FrameDecoder
+from ..core.classes import NamedTuple
 from ..core.errors import InvalidMultiaddr, SidecarError
 from ..core.gossip.bundles import MARK, claimed
 from ..core.gossip.messages import ControlExtensions, Named, decode_rpc, parse_message

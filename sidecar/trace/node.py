@@ -4,11 +4,12 @@ import base64
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..core import events
 from ..core.channel import Failed, Ready, UpgradeObserver
 from ..core.channel.secure import PROTOCOL as SECURITY
+from ..core.classes import NamedTuple
 from ..core.errors import SidecarError
 from ..core.events import STREAM_BITS
 from ..core.multiaddr import Multiaddr

@@ -4,8 +4,9 @@ import base64
 import binascii
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
+from ..core.classes import NamedTuple
 from ..core.errors import InvalidArgument
 from .file import VERSION
 from .messages import Decoded, StreamReader

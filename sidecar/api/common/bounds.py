@@ -1,7 +1,6 @@
 """How much may wait for one reader, how much goes out at once, how many may be open."""
 
-from typing import NamedTuple
-
+from ...core.classes import NamedTuple
 from ...core.errors import ResourceExhausted
 
 BATCH_BYTES = 1 << 20  # a batch ends here unless one message is larger

@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
+from ...core.classes import NamedTuple
 from ...core.override import override
 from .bounds import Bounds
 from .outlet import Outlet

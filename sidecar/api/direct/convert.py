@@ -1,11 +1,11 @@
 """Messages of `direct.proto`."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 from sidecar_client.v1 import direct_pb2 as pb
 
+from ...core.classes import NamedTuple
 from ...core.direct import RequestArrived, SendOutcome
 from ...core.errors import InvalidArgument, Refused, SidecarError
 from ...store.durable import Delivered

@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from ...core.classes import NamedTuple
 from ...core.direct import MessagesHandled, MessagesReceived, SendOutcome
 from ...core.override import override
 from ..common.bounds import BATCH_BYTES, Bounds

@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from ...core.classes import NamedTuple
 from ...core.direct import RequestAnswered, RequestArrived, RequestsAnswered, RequestWithdrawn
 from ...core.errors import (
     AlreadyExists,

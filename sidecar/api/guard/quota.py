@@ -3,8 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
+from ...core.classes import NamedTuple
 from ...core.errors import InvalidArgument
 from ..common.faults import QuotaExceeded
 

@@ -7,8 +7,9 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from ...core.classes import NamedTuple
 from ...core.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, StorageError
 from ...store.files import Version, alone, read_private, replace_private, version
 from . import quota, scopes

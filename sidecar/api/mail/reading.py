@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
+from ...core.classes import NamedTuple
 from ...store.durable import Delivered
 from ...store.durable.inbox import Waiting
 from ..common.outlet import Outlet

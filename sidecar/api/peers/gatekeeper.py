@@ -4,9 +4,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from ...core.beat import next_beat
+from ...core.classes import NamedTuple
 from ...core.errors import NotFound, StorageError
 from ...core.events import BansLifted, BansMade, ProtectionChanged, WallClockRead
 from ...core.gate import Ban, Gate, Subject

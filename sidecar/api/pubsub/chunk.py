@@ -1,8 +1,8 @@
 """Messages of a topic, encoded once for all that read them."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
+from ...core.classes import NamedTuple
 from ..common.encode import LagReason, shortest_run
 
 

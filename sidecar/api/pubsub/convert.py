@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from sidecar_client.v1 import common_pb2
 from sidecar_client.v1 import pubsub_pb2 as pb
 
+from ...core.classes import NamedTuple
 from ...core.gossip import Fallback, PublishOutcome, RuleView, TopicView, ValidationSettings, Verdict
 from ...core.history import HistoryView
 from ...core.parameters.bundles import Bundling

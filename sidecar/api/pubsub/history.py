@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, TypeVar, assert_never
+from typing import TypeAlias, TypeVar, assert_never
 
 from ...core import history
+from ...core.classes import NamedTuple
 from ...core.errors import ProtocolError, SidecarError, StorageError
 from ...core.gossip import HistoryRepeated, HistorySeen, MessagesDelivered
 from ...core.gossip.messages import BundleBytes

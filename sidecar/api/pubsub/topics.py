@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
 
+from ...core.classes import NamedTuple
 from ...core.errors import InvalidArgument, ResourceExhausted, SidecarError
 from ...core.gossip import GossipMessage, HistoryRepeated, MessagesDelivered, TopicJoined, TopicLeft, TopicOptions
 from ...store.history import StoredTopic

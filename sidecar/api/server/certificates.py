@@ -5,9 +5,9 @@ import os
 import ssl
 import threading
 from pathlib import Path
-from typing import NamedTuple
 
 from ...config.files import read_regular
+from ...core.classes import NamedTuple
 from ...core.errors import ConfigError
 
 _log = logging.getLogger("sidecar.api.certificates")

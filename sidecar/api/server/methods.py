@@ -4,8 +4,9 @@ import functools
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+from ...core.classes import NamedTuple
 from ..common.call import Call, Handler
 from ..common.calls import Calls
 from ..common.lifetime import Lifetime

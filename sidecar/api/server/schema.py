@@ -1,11 +1,13 @@
 """What the schemas say of the services: which methods, streaming how, with what messages."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 from sidecar_client.v1 import direct_pb2, discovery_pb2, durable_pb2, node_pb2, peer_pb2, pubsub_pb2, stream_pb2
+
+from ...core.classes import NamedTuple
 
 _FILES = (node_pb2, peer_pb2, direct_pb2, durable_pb2, stream_pb2, pubsub_pb2, discovery_pb2)
 

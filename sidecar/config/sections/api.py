@@ -1,8 +1,8 @@
 """The API toward apps."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from ...core.classes import dataclass
 from ..kinds import choice, endpoint, file_mode, flag, number, path, seconds, size, socket_path, text
 from .key import KIB, MIB, key
 

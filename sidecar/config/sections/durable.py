@@ -1,7 +1,6 @@
 """Direct messages that are kept until they are settled."""
 
-from dataclasses import dataclass
-
+from ...core.classes import dataclass
 from ...core.parameters import DurableConfig
 from ..kinds import number, seconds, size
 from .key import DAY, MIB, key

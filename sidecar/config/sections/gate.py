@@ -1,7 +1,6 @@
 """Who may connect."""
 
-from dataclasses import dataclass
-
+from ...core.classes import dataclass
 from ...core.gate import Gate
 from ...core.networks import Network
 from ...core.types import PeerId

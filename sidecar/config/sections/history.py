@@ -1,7 +1,6 @@
 """Topic history: what is kept of topics on disk, and got from peers where it is missing."""
 
-from dataclasses import dataclass
-
+from ...core.classes import dataclass
 from ...core.parameters import GossipConfig, HistoryConfig
 from ...core.parameters.bundles import MAX_PATTERNS
 from ..kinds import flag, names, number, seconds, size

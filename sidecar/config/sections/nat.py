@@ -1,7 +1,6 @@
 """The gateway of this node's network: what it is asked for."""
 
-from dataclasses import dataclass
-
+from ...core.classes import dataclass
 from ..kinds import choice, choices, seconds
 from .key import DAY, key
 

@@ -1,8 +1,8 @@
 """Where this node is, and its peers."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from ...core.classes import dataclass
 from ...core.multiaddr import Multiaddr
 from ...core.parameters import NodeConfig
 from ...core.parameters.node import MAX_NETWORK_NAME

@@ -1,8 +1,8 @@
 """The process: what it keeps, its bounds, its log."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from ...core.classes import dataclass
 from ...core.networks import Network
 from ...core.parameters import ChannelLimits, NodeConfig, WorkConfig
 from ...core.parameters.channel import INITIAL_WINDOW

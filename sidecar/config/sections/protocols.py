@@ -1,7 +1,6 @@
 """What the node speaks with its peers."""
 
-from dataclasses import dataclass
-
+from ...core.classes import dataclass
 from ...core.parameters import (
     AutonatConfig,
     DirectConfig,

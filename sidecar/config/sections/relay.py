@@ -1,7 +1,6 @@
 """Peers that cannot be dialled: reached through relays, and this node as a relay."""
 
-from dataclasses import dataclass
-
+from ...core.classes import dataclass
 from ...core.multiaddr import Multiaddr
 from ...core.parameters import RelayConfig
 from ..kinds import flag, flag_or, multiaddrs, number, seconds, size

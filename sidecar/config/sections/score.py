@@ -1,7 +1,6 @@
 """What is thought of peers in gossip, and what follows from it."""
 
-from dataclasses import dataclass
-
+from ...core.classes import dataclass
 from ...core.parameters import ScoreConfig
 from ..kinds import flag, number, rates, real, seconds
 from .key import DAY, key

@@ -1,12 +1,12 @@
 """Messages of AutoNAT v2 to bytes and back (libp2p specs, autonat/autonat-v2.md, "RPC Messages")."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from ...wire import autonat_pb2 as wire
 from .. import varint
+from ..classes import NamedTuple
 from ..errors import InvalidMultiaddr, ProtocolError
 from ..multiaddr import Multiaddr
 

@@ -1,7 +1,6 @@
 """What both sides of AutoNAT v2 count."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..statistics import Statistics
 
 

@@ -8,8 +8,8 @@ said so since the last proof. Who lies can neither confirm an address nor, alone
 import enum
 from collections.abc import Hashable, Mapping, Sequence
 from math import inf
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..multiaddr import Multiaddr
 from ..parameters import AutonatConfig
 from ..types import PeerId

@@ -1,8 +1,9 @@
 """What a channel tells its driver."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from ..classes import NamedTuple
 from ..errors import SidecarError
 from ..identity import PublicKey
 from ..types import PeerId

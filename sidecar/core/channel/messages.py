@@ -1,12 +1,12 @@
 """The payload of the Noise handshake as protobuf (specs noise, "The libp2p Handshake Payload")."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from sidecar.wire.noise_pb2 import NoiseExtensions, NoiseHandshakePayload
 
+from ..classes import NamedTuple
 from ..errors import HandshakeError
 
 

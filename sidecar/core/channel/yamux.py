@@ -4,8 +4,7 @@ The session knows nothing of encryption, protocols or time. Bytes go in through 
 `take_events`, and `next_payload` gives what to send: control frames first, then the woken streams in turn.
 """
 
-from typing import NamedTuple
-
+from ..classes import NamedTuple
 from ..errors import Closed, InvalidArgument, ProtocolError, Refused, ResourceExhausted
 from ..parameters.channel import INITIAL_WINDOW, MAX_WINDOW, ChannelLimits
 from . import frames

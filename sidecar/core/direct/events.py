@@ -2,8 +2,9 @@
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from ..classes import NamedTuple
 from ..errors import SidecarError
 from ..types import PeerId
 

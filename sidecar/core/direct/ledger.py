@@ -3,8 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from .operation import Operation
 
 _first = attrgetter("first")

@@ -1,12 +1,12 @@
 """Frames of the direct protocol to bytes and back (docs/protocols.md)."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from ...wire import direct_pb2 as wire
 from .. import varint
+from ..classes import NamedTuple
 from ..errors import (
     Closed,
     DeadlineExceeded,

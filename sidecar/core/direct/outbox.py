@@ -3,8 +3,8 @@
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import (
     Closed,
     DeadlineExceeded,

@@ -5,8 +5,9 @@ carried out in order by whoever owns the store, and each is answered by one inpu
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from ..classes import NamedTuple
 from ..errors import SidecarError
 from ..types import PeerId
 from .types import Acknowledgement, DurableBatch, Item, Outgoing, SettledRange

@@ -1,12 +1,12 @@
 """Frames of the durable protocol to bytes and back (docs/protocols.md)."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from ...wire import durable_pb2 as wire
 from .. import varint
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..parameters.direct import MAX_PROTOCOL, MAX_REASON
 from ..parameters.durable import MAX_ITEMS

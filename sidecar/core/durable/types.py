@@ -2,8 +2,8 @@
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..types import PeerId
 
 

@@ -7,11 +7,10 @@ each by their own: who has an address that is refused is refused, whoever it is,
 import heapq
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import NamedTuple
 
+from ..classes import NamedTuple, dataclass
 from ..errors import PeerBanned, ResourceExhausted
 from ..networks import Network, NetworkTable, split_address
 from ..types import PeerId

@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..types import PeerId
 
 

@@ -2,9 +2,9 @@
 
 import enum
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import field
 
+from ..classes import NamedTuple, dataclass
 from ..errors import SidecarError
 from ..events import Standing
 from ..parameters.bundles import Bundling

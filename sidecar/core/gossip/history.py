@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from itertools import compress
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..override import override
 from ..types import PeerId

@@ -11,8 +11,8 @@ Other messages that claim the same id are checked as any message, at the cost of
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from .bundles import claimed, weight
 from .messages import Fields, parse_message

@@ -2,8 +2,9 @@
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from ..classes import NamedTuple
 from ..types import PeerId
 
 

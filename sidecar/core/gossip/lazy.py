@@ -1,8 +1,8 @@
 """Lazy gossip: IHAVE tells peers outside the mesh what was seen, IWANT asks for what was missed."""
 
 from collections import deque
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from .cache import Mark
 from .messages import ControlMessage, build_chunks, encode_ihaves
 from .spare import SpareLinks

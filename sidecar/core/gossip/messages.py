@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -19,6 +18,7 @@ from ...wire.gossip_pb2 import ControlMessage as ControlMessage
 from ...wire.gossip_pb2 import ControlPrune as ControlPrune
 from ...wire.gossip_pb2 import Named as Named
 from ...wire.gossip_pb2 import PeerInfo as PeerInfo
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..types import PeerId
 from ..varint import encode

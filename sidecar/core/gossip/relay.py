@@ -11,8 +11,8 @@ only where that is the lesser part, lest a sender have others relay what they wo
 
 from collections.abc import Iterable, Sequence
 from itertools import compress, repeat
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..types import PeerId
 from .bundles import MARK, claimed, inner_ids, unpack

@@ -13,8 +13,8 @@ Each rule has its share of the bound, so that a flood on one rule's topics takes
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import AlreadyExists, ResourceExhausted
 from ..override import override
 from ..parameters.rules import (

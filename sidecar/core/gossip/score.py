@@ -6,8 +6,8 @@ While it is gone nothing of it wears off: coming back does not make anybody bett
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..events import ScoreView, Standing, TopicScoreView
 from ..networks import AddressGroup, Grouping
 from ..parameters.score import ScoreConfig, TopicScoreConfig

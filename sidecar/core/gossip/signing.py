@@ -1,8 +1,8 @@
 """Who wrote a message: making and checking signatures (specs pubsub, Message Signing)."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import InvalidPeerId, ProtocolError
 from ..identity import PublicKey
 from ..types import PeerId

@@ -13,8 +13,8 @@ Where a message turns out to be needed, the next ones go at once.
 
 import heapq
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..types import PeerId
 from .messages import build_chunks, encode_ids
 from .state import GossipPeer, GossipState, Needs, Topic

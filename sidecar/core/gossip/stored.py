@@ -3,8 +3,8 @@
 import hashlib
 from collections.abc import Sequence
 from itertools import compress
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..types import PeerId
 from .bundles import MARK, inner_ids, unpack

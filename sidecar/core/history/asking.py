@@ -3,8 +3,8 @@
 import enum
 from collections.abc import Callable
 from itertools import islice
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError, SidecarError
 from ..parameters.history import MAX_KEYS_TOLD
 from ..types import PeerId

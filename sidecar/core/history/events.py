@@ -6,8 +6,9 @@ Ages are seconds: how long ago a message was received by the first node that tel
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from ..classes import NamedTuple
 from ..errors import SidecarError
 from ..types import PeerId
 

@@ -2,12 +2,13 @@
 
 import enum
 from collections.abc import Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from ...wire import history_pb2 as wire
 from .. import varint
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..parameters.history import KEY, MAX_KEYS_TOLD, MAX_NUDGED, MAX_RECONCILE
 

@@ -9,8 +9,8 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..parameters.history import KEY, MAX_RECONCILE
 

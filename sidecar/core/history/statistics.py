@@ -1,8 +1,8 @@
 """What backfill counts, and how it stands by topic."""
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import field
 
+from ..classes import NamedTuple, dataclass
 from ..statistics import Statistics
 
 REFUSALS = ("busy", "topic", "disk")

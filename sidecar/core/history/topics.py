@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from math import inf
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..deadlines import Deadline
 from ..types import PeerId
 from .asking import AskingSession, Bring, End, SessionOutcome

@@ -1,7 +1,8 @@
 """What a peer says about itself."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
+from ..classes import dataclass
 from ..identity import PublicKey
 from ..multiaddr import Multiaddr
 

@@ -2,8 +2,8 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import DeadlineExceeded, ProtocolError, SidecarError
 from ..parameters.kademlia import KademliaConfig
 from .events import CancelQuery, KademliaEffect, PeerAddresses, SendQuery, StoreCompleted

@@ -14,8 +14,8 @@ The driver's duties
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import SidecarError
 from ..multiaddr import Multiaddr
 from ..networks import AddressKey, Scope

@@ -1,8 +1,8 @@
 """What to believe of the addresses that an answer names: it is hearsay, and whoever follows it dials them."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..multiaddr import Multiaddr
 from ..networks import Scope
 from ..types import PeerId

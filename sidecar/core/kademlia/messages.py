@@ -3,11 +3,11 @@
 import enum
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from ...wire import kademlia_pb2
+from ..classes import NamedTuple
 from ..errors import FrameTooLarge, InvalidMultiaddr, InvalidPeerId, ProtocolError
 from ..multiaddr import Multiaddr
 from ..parameters.kademlia import KademliaConfig

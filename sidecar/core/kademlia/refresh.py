@@ -2,8 +2,8 @@
 
 import random
 from collections import deque
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..parameters.kademlia import KademliaConfig
 from ..types import PeerId
 from .events import PeerAddresses

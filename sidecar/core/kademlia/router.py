@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import NamedTuple, assert_never
+from dataclasses import field
+from typing import assert_never
 
+from ..classes import NamedTuple, dataclass
 from ..errors import InvalidArgument, ProtocolError, ResourceExhausted, SelfDial
 from ..histogram import Histogram
 from ..parameters.kademlia import KademliaConfig, Namespace

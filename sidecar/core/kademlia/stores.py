@@ -5,8 +5,8 @@ All entries of a store live equally long, so that the order in which they were w
 
 from bisect import bisect_left, insort
 from collections import Counter
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import Outdated, ResourceExhausted, TooLarge
 from ..networks import AddressKey
 from ..parameters.kademlia import KademliaConfig

@@ -4,8 +4,8 @@ import random
 import string
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import InvalidMultiaddr, ProtocolError
 from ..multiaddr import Multiaddr
 from ..token_bucket import TokenBucket

@@ -1,7 +1,6 @@
 """Multicast DNS messages to bytes and back, as far as discovery needs them (RFC 1035, 6762, 6763)."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 import dns.exception
 import dns.flags
@@ -16,6 +15,7 @@ from dns.rdtypes.ANY.PTR import PTR
 from dns.rdtypes.ANY.TXT import TXT
 from dns.rdtypes.IN.SRV import SRV
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 
 MAX_MESSAGE = 9000  # bytes, headers included; RFC 6762, section 17

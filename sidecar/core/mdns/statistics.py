@@ -1,7 +1,6 @@
 """What discovery on the local network counts."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..statistics import Statistics
 
 

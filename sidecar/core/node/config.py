@@ -1,7 +1,6 @@
 """The node is configured anew."""
 
-from typing import NamedTuple
-
+from ..classes import NamedTuple
 from ..parameters import NodeConfig
 
 

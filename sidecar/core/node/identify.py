@@ -2,9 +2,10 @@
 
 from collections import Counter
 from dataclasses import replace
-from typing import NamedTuple, Never
+from typing import Never
 
 from .. import events
+from ..classes import NamedTuple
 from ..errors import DeadlineExceeded, NotSupported, ProtocolError, SidecarError, WrongNetwork
 from ..events import LogLevel, PeerChange
 from ..identify import IDENTIFY, IDENTIFY_PUSH, IdentifyInfo, IdentifyReader, encode

@@ -7,10 +7,11 @@ on real ones, `sidecar.sim` on virtual time. What it does is done by its service
 import random
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import autonat, events, gossip, kademlia
 from ..buffer import Buffers
+from ..classes import NamedTuple
 from ..events import PeerView
 from ..gate import Gate
 from ..histogram import Histogram

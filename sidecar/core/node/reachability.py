@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import replace
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from .. import autonat, events
 from ..autonat import AddressSource, Question, Reachability
 from ..buffer import FrameDecoder
+from ..classes import NamedTuple
 from ..deadlines import Deadline
 from ..errors import Closed, DeadlineExceeded, NotSupported, ProtocolError, SidecarError
 from ..events import LogLevel

@@ -1,9 +1,10 @@
 """What a node counts, part by part."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..autonat import DialBackStatistics, ReachabilityStatistics
+from ..classes import dataclass
 from ..gossip import GossipStatistics
 from ..history import BackfillStatistics
 from ..kademlia import KademliaStatistics

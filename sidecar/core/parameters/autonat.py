@@ -1,7 +1,6 @@
 """Bounds of AutoNAT v2: how this node learns where it can be reached, and what it does for others that ask."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..errors import ConfigError
 
 

@@ -1,7 +1,6 @@
 """The bounds of one connection."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..errors import InvalidArgument
 
 INITIAL_WINDOW = 256 * 1024  # specs yamux, "Flow Control": both sides start every stream with it

@@ -1,7 +1,6 @@
 """The bounds and time-outs of direct messages."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..errors import ConfigError
 
 MAX_FRAME = 1 << 20  # bytes; part of the protocol: a longer frame is a violation

@@ -1,7 +1,6 @@
 """The bounds and time-outs of durable messages."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..errors import ConfigError
 from .direct import MAX_FRAME, MAX_MESSAGE
 

@@ -1,8 +1,9 @@
 """Every number of the gossip machine, with where it comes from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..classes import dataclass
 from ..errors import ConfigError
 from .bundles import Bundling
 from .score import ScoreConfig

@@ -1,7 +1,6 @@
 """The bounds and times of topic history and its backfill from peers."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..errors import ConfigError
 from ..patterns import matches
 

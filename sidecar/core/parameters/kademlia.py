@@ -1,9 +1,9 @@
 """The parameters of the Kademlia router."""
 
 import enum
-from dataclasses import dataclass, fields
-from typing import NamedTuple
+from dataclasses import fields
 
+from ..classes import NamedTuple, dataclass
 from ..errors import ConfigError
 
 _LEAST = {"max_replacements": 0, "probe_after": 0, "max_answer": 256}

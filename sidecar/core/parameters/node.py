@@ -1,7 +1,8 @@
 """What a node is told at its start."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ..classes import dataclass
 from ..errors import ConfigError
 from ..multiaddr import Multiaddr
 from ..networks import LOCAL_NETWORKS, Network

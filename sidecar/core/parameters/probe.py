@@ -1,6 +1,6 @@
 """Every number of the probes, with where it comes from."""
 
-from dataclasses import dataclass
+from ..classes import dataclass
 
 MAX_COUNT = 10_000  # messages of one probe; a guess
 MIN_INTERVAL = 0.1  # seconds between two of them: as many as receivers answer to one prober

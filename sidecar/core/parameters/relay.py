@@ -1,7 +1,6 @@
 """Every number of relays, with where it comes from."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..errors import ConfigError
 from ..multiaddr import Multiaddr
 

@@ -1,9 +1,8 @@
 """What messages must be to be passed on, by rules of topics that this node judges itself: the values, the bounds."""
 
 import enum
-from dataclasses import dataclass
-from typing import NamedTuple
 
+from ..classes import NamedTuple, dataclass
 from ..errors import InvalidArgument
 from ..types import PeerId
 

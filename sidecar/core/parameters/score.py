@@ -1,8 +1,9 @@
 """Every number of the peer scores, with where it comes from, and what follows from a topic's rate."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from ..classes import dataclass
 from ..errors import ConfigError
 from ..networks import LOCAL_NETWORKS, Network
 

@@ -1,7 +1,8 @@
 """How apps judge the messages of a topic: the numbers, and what becomes of what nobody judges."""
 
 import enum
-from typing import NamedTuple
+
+from ..classes import NamedTuple
 
 
 class Fallback(enum.Enum):

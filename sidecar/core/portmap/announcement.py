@@ -5,8 +5,8 @@ RFC 6886, section 3.2.1; RFC 6887, section 14.1.
 
 import ipaddress
 import struct
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from . import natpmp, pcp
 

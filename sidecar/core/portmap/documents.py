@@ -5,8 +5,8 @@ Documents are read by expat, with bounds and without document types: so no entit
 
 import xml.parsers.expat as expat
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 
 SERVICES = (  # those that map ports, the best first

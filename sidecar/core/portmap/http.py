@@ -1,7 +1,6 @@
 """As much HTTP as UPnP takes: an answer, of bounded size, read as it comes (RFC 9112)."""
 
-from typing import NamedTuple
-
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 
 MAX_HEAD = 8192  # bytes of status line and headers; a guess

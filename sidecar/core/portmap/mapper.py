@@ -7,8 +7,8 @@ import ipaddress
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError, SidecarError
 from ..events import PortMappingState
 from . import announcement

@@ -1,8 +1,9 @@
 """What the ways to ask a gateway have in common: what goes out, what comes in, and what comes of it."""
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
+from ..classes import NamedTuple
 from ..errors import SidecarError
 from ..override import override
 from .http import HttpAnswer

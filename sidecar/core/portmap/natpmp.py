@@ -3,8 +3,9 @@
 import ipaddress
 import struct
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..override import override
 from .method import (

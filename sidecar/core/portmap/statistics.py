@@ -1,7 +1,6 @@
 """What mapping ports counts."""
 
-from dataclasses import dataclass
-
+from ..classes import dataclass
 from ..statistics import Statistics
 
 

@@ -1,8 +1,8 @@
 """What apps ask of probes, and what they are told."""
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import field
 
+from ..classes import NamedTuple, dataclass
 from ..statistics import Statistics
 from ..types import PeerId
 

@@ -1,12 +1,12 @@
 """Probes and their answers to bytes and back (docs/protocols.md)."""
 
 import hashlib
-from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from ...wire import probe_pb2 as wire
 from .. import varint
+from ..classes import NamedTuple
 from ..errors import ProtocolError
 from ..identity import Identity
 from ..multiaddr import Multiaddr

@@ -1,7 +1,8 @@
 """Whether the receivers of a topic get messages in the time that is wanted."""
 
 from collections import deque
-from typing import NamedTuple
+
+from ..classes import NamedTuple
 
 
 class Judged(NamedTuple):

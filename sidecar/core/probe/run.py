@@ -1,8 +1,8 @@
 """One probe of this node: what was published, and which answers count."""
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..types import PeerId
 from .events import ProbeAnswer, ProbeRequested, ProbeSummary
 from .messages import WHOLE, Answer, asks

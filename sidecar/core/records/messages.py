@@ -1,10 +1,9 @@
 """Envelopes and peer records to bytes and back, with their bounds; what they mean is checked elsewhere."""
 
-from typing import NamedTuple
-
 from google.protobuf.message import DecodeError
 
 from ...wire import envelope_pb2, peer_record_pb2
+from ..classes import NamedTuple
 from ..errors import FrameTooLarge, ProtocolError
 
 MAX_ENVELOPE = 8192  # bytes; go-libp2p reads an identify message, which carries one, up to this

@@ -1,8 +1,8 @@
 """Peer records: a peer's own word on its addresses, signed (libp2p specs, RFC 0003)."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from ..classes import NamedTuple
 from ..errors import InvalidMultiaddr, ProtocolError, TooLarge
 from ..identity import Identity
 from ..multiaddr import Multiaddr

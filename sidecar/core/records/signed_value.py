@@ -1,7 +1,6 @@
 """Signed values: a DHT record that only the peer named in its key can have made. A format of our own."""
 
-from typing import NamedTuple
-
+from ..classes import NamedTuple
 from ..errors import InvalidPeerId, ProtocolError
 from ..identity import Identity
 from ..types import PeerId

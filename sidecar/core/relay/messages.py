@@ -2,12 +2,13 @@
 
 import enum
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from ...wire import hole_punching_pb2, relay_pb2
 from .. import varint
+from ..classes import NamedTuple
 from ..errors import FrameTooLarge, InvalidMultiaddr, InvalidPeerId, ProtocolError
 from ..multiaddr import Multiaddr
 from ..types import PeerId

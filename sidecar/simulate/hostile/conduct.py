@@ -2,10 +2,11 @@
 
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ...core import gossip
 from ...core.buffer import FrameDecoder, SendBuffer
+from ...core.classes import NamedTuple
 from ...core.deadlines import Deadlines
 from ...core.identity import Identity
 from ...core.multiaddr import Multiaddr

@@ -1,9 +1,10 @@
 """Every behaviour that a scenario can name, and the keys that it takes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...config.kinds import Kind, number, share
+from ...core.classes import NamedTuple
 from ..values import KIND_NAME, positive
 from .conduct import Conduct
 from .floods import Asking, BrokenPromises, GraftFlood, IhaveSpam, IwantFlood, PxPoison

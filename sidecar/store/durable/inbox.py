@@ -5,8 +5,8 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from ...core.classes import NamedTuple
 from ...core.durable import Acknowledgement, DurableBatch, Outcome, SettledRange, Trouble, ranges
 from ...core.parameters import DurableConfig
 from ...core.parameters.durable import ROW_OVERHEAD

@@ -4,8 +4,8 @@ import secrets
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+from ...core.classes import NamedTuple
 from ...core.durable import Item, Outcome, Outgoing, SettledRange
 from ...core.errors import InvalidArgument, QueueFull, SidecarError
 from ...core.parameters import DurableConfig

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+from ...core.classes import NamedTuple
 from ...core.durable import Acknowledgement, Outgoing, ranges
 from ...core.parameters import DurableConfig
 from ...core.types import PeerId

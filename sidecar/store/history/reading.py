@@ -3,8 +3,9 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 from time import monotonic
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from ...core.classes import NamedTuple
 from ...core.parameters.bundles import MAX_BUNDLED
 from .lost import Lost
 from .places import MessagePlaces

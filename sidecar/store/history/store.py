@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from math import inf
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
+from ...core.classes import NamedTuple
 from ...core.parameters import HistoryConfig
 from ..database import touch
 from .database import SCHEMA, connect

@@ -2,7 +2,7 @@
 
 import contextlib
 import struct
-from typing import Any, NamedTuple
+from typing import Any
 
 from sidecar_client.http2.binding import (
     DataReceived,
@@ -21,6 +21,7 @@ from sidecar_client.http2.binding import (
 )
 from sidecar_client.http2.messages import PREFIX, MessageReader, Unreadable, prefix
 
+from ....core.classes import NamedTuple
 from ...common.status import Code
 from .heads import OK, RESPONSE, NotGrpc, RequestHead, Unfit, request_head, trailers
 

@@ -2,11 +2,11 @@
 
 import base64
 import re
-from typing import NamedTuple
 
 from sidecar_client.http2.binding import Headers
 from sidecar_client.http2.metadata import decoded, quoted
 
+from ....core.classes import NamedTuple
 from ...common.call import Metadata
 from ...common.status import Code
 

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
+from ....core.classes import NamedTuple
 from ....core.errors import SidecarError
 from ....core.override import override
 from ...common.call import Handler
