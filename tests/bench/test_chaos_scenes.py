@@ -22,8 +22,8 @@ def test_a_node_whose_clock_is_set_back_is_heard_believed_and_found(tmp_path: Pa
     assert asyncio.run(clock.everything_else(tmp_path / "play", -clock.STEP, messages=5)).faults == []
 
 
-def test_a_rolling_restart_loses_nothing_durable(tmp_path: Path) -> None:
-    found = asyncio.run(rolling.play(tmp_path, nodes=3, rate=10.0, rounds=1, kept=False))
+def test_a_rolling_restart_loses_nothing_durable_and_nothing_of_a_topic_with_history(tmp_path: Path) -> None:
+    found = asyncio.run(rolling.play(tmp_path, nodes=3, rate=10.0, rounds=1, kept=True))
     assert found.faults == []
     assert found.seen.startswith("3 restarts")
 
@@ -37,13 +37,13 @@ def test_what_the_last_release_keeps_is_there_after_an_upgrade(tmp_path: Path) -
     assert found.seen.startswith(f"from {upgrade.last_release()} to")
 
 
-def test_a_node_that_stops_and_goes_on_gets_all_that_is_durable(tmp_path: Path) -> None:
-    assert asyncio.run(stopped.play(tmp_path, span=2.0, spans=1, rate=4.0, kept=False, judge=False)).faults == []
+def test_a_node_that_stops_and_goes_on_gets_all(tmp_path: Path) -> None:
+    assert asyncio.run(stopped.play(tmp_path, span=2.0, spans=1, rate=4.0, kept=True, judge=False)).faults == []
 
 
 def test_a_network_that_was_cut_for_a_moment_is_whole_again(tmp_path: Path) -> None:
     async def play() -> Found:
-        return await partition.play(tmp_path, nodes=4, cut=1, seconds=3.0, after=4.0, rate=10.0, kept=False)
+        return await partition.play(tmp_path, nodes=4, cut=1, seconds=3.0, after=4.0, rate=10.0, kept=True)
 
     try:
         assert asyncio.run(play()).faults == []
