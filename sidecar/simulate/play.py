@@ -212,7 +212,10 @@ class Play:
         if restored is not None:
             peer.feed(restored)
         for topic in self.kinds[peer.index - 1].topics:
-            peer.feed(gossip.TopicJoined(topic))
+            keep = peer.config.history.keeps(topic)
+            if keep and peer.history is not None:  # what it had before it was killed is not new to its apps
+                peer.feed(gossip.HistorySeen(topic, peer.history.seen(topic)))
+            peer.feed(gossip.TopicJoined(topic, gossip.TopicOptions(keep=keep)))
 
     def _place(self) -> None:
         """Start the nodes that have joined long ago, and open their connections."""

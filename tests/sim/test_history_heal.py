@@ -7,7 +7,7 @@ import pytest
 from sidecar.core import gossip
 from sidecar.core.node import NodeConfig
 from sidecar.core.parameters import HistoryConfig
-from sidecar.sim import SimPeer
+from sidecar.sim import SimPeer, Simulation
 
 from .mesh import TOPIC, build, publish
 
@@ -54,6 +54,18 @@ class Load:
     def lacking(self, sent: list[bytes]) -> dict[int, int]:
         lacking = {index: sum(data not in got for data in sent) for index, got in self.got.items()}
         return {index: count for index, count in lacking.items() if count}
+
+
+def test_only_nodes_with_history_answer_for_it_and_only_where_they_are_to() -> None:
+    for config, answers in (
+        (HistoryConfig(), False),
+        (HistoryConfig(topics=("news",)), True),
+        (HistoryConfig(topics=("news",), backfill=False), False),
+    ):
+        peer = Simulation(1).add(NodeConfig(history=config))
+        assert peer.node.accepts(peer.config.history_protocol) is answers
+        peer.feed(gossip.TopicJoined("news", gossip.TopicOptions(keep=True)))
+        assert [view.topic for view in peer.node.history()] == (["news"] if answers else [])
 
 
 @pytest.mark.parametrize(

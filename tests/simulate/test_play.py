@@ -180,6 +180,28 @@ def test_what_the_dead_have_counted_and_missed(tmp_path: Path) -> None:
     assert copies["copies"] >= 14
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_nodes_with_history_get_what_they_missed(tmp_path: Path, kept: bool) -> None:
+    file = tmp_path / "healed.toml"
+    file.write_text(
+        "duration = 60\nsettled = 1\n[network]\ndead_after = 3\n"
+        '[nodes.plain]\ncount = 8\ntopics = ["t"]\nconfig.gossip.seen_ttl = 10\n'
+        + ('config.history.topics = ["t*"]\n' if kept else "")
+        + '[[publish]]\ntopic = "t"\npublishers = 8\ncount = 16\nrate = 2\nstart = 15\n'
+        '[[event]]\nwhat = "partition"\nat = 14\nshares = [0.25, 0.75]\n'
+        '[[event]]\nwhat = "heal"\nat = 35\n'
+        '[[event]]\nwhat = "kill"\nat = 48\ncount = 2\n'
+        '[[event]]\nwhat = "restart"\nat = 50\n'
+    )
+    play = Play(load_scenario(file))
+    play.run()
+    assert len(play.tally.messages) == 16
+    for message in play.tally.messages:
+        others = set(range(1, 9)) - {message.publisher}
+        assert (set(message.receivers) == others) is kept
+        assert len(set(message.receivers)) == len(message.receivers)  # nobody gets one twice
+
+
 def test_no_message_is_faster_than_the_shortest_path(tmp_path: Path) -> None:
     file = tmp_path / "regions.toml"
     file.write_text(

@@ -130,8 +130,7 @@ class AskingSession(Session):
         self._more = milliseconds(loaded.oldest) < milliseconds(self._oldest)
         self._oldest = milliseconds(loaded.oldest) / 1000
         if milliseconds(self._oldest) <= milliseconds(self._newest):
-            self._more = False
-            self._finish(End.AGREED)
+            self._compare_nothing()
             return
         self._stage = _Stage.OPENED
         self._send(Open(self.topic, milliseconds(self._newest), milliseconds(self._oldest)))
@@ -155,15 +154,19 @@ class AskingSession(Session):
     def _on_opened(self, oldest: int) -> None:
         if oldest > milliseconds(self._oldest):
             raise ProtocolError(f"a session back to {oldest} ms, asked were {milliseconds(self._oldest)}")
-        if oldest <= milliseconds(self._newest):  # it has nothing older
-            self._more = False
-            self._finish(End.AGREED)
+        if oldest <= milliseconds(self._newest):
+            self._compare_nothing()
         elif oldest < milliseconds(self._oldest):
             self._oldest, self._more = oldest / 1000, True
             self._stage = _Stage.KEYS_AGAIN
             self._load_keys(self.topic, self._newest, self._oldest)
         else:
             self._compare()
+
+    def _compare_nothing(self) -> None:
+        """One side does not go back so far: what is older is not known to be there, nor to be missing."""
+        self._oldest, self._more = self._newest, False
+        self._finish(End.AGREED)
 
     # ------------------------------------------------------------ which are missing
 

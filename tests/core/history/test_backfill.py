@@ -84,6 +84,23 @@ def test_more_than_one_session_compares_is_compared_piece_by_piece() -> None:
     assert one.view.complete_since is not None
 
 
+def test_what_peers_have_no_room_for_is_not_missed_and_not_claimed_to_be_complete() -> None:
+    mesh = Mesh()
+    small = configured(max_bytes=400)
+    nodes = [MeshNode(mesh, 1, small), MeshNode(mesh, 2, small), MeshNode(mesh, 3)]
+    for node in nodes[:2]:
+        for number in range(200):
+            node.keep([number], age=1000.0 - number)
+    kept = len(nodes[0].has)
+    assert 40 < kept < 80
+    mesh.connect(*nodes)
+    mesh.run(30)
+    assert nodes[2].has == nodes[0].has
+    since = nodes[2].view.complete_since
+    assert since is not None
+    assert since == pytest.approx(mesh.now - 30 - 1000 + 200 - kept, abs=15)
+
+
 def test_messages_of_other_ages_than_the_others_are_looked_up_before_they_are_asked_for() -> None:
     """A node got them long before, outside of what is compared: that is no difference."""
     mesh = Mesh()
