@@ -25,10 +25,11 @@ from bench.gossip_pair import GossipPair, cpu_ns
 from bench.sidecars import Sidecar
 
 KINDS = {"unsigned": False, "signed": True}
+_FEW = ("--api-history-messages", "1000")  # in memory, so that what is read back comes from the disk
 FLAGS: dict[str, tuple[str, ...]] = {
-    "without": (),
-    "with history": ("--history-topics", "*"),
-    "history of another topic": ("--history-topics", "another"),
+    "without": _FEW,
+    "with history": (*_FEW, "--history-topics", "*"),
+    "history of another topic": (*_FEW, "--history-topics", "another"),
 }
 
 
