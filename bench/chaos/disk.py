@@ -28,7 +28,7 @@ _DURABLE = "/chaos/disk/1"
 _BANNED = "192.0.2.0/24"
 _SOON = 15.0  # seconds until a disk that is well again is found to be
 _PROMPT = 2.0  # seconds for what needs no disk; generous, for machines that are busy
-_TMPFS = 2 << 20  # bytes
+_TMPFS = 24 << 20  # bytes: room for a log that is 8 MiB at most
 
 
 class Disk(Protocol):
@@ -331,7 +331,8 @@ async def faulty(place: Path, fault: str, messages: int) -> Found:
 
 
 async def _full(place: Path, plan: Plan) -> Found:
-    return await full(place, 10 if plan.short else 200)
+    # So few that SQLite's log has not been through its 2,000 pages: what it has, it would use again on a full disk.
+    return await full(place, 10 if plan.short else 50)
 
 
 async def _read_only(place: Path, plan: Plan) -> Found:
@@ -344,10 +345,10 @@ async def _slow(place: Path, plan: Plan) -> Found:
 
 _HELD = "apps are told, readiness and statistics tell, all else goes on, it recovers without a restart, nothing is lost"
 FULL_SCENE = Scene("disk-full", f"the disk of a state directory is full, at sender or receiver: {_HELD}", _full)
-READ_ONLY_SCENE = Scene("disk-read-only", f"it can only be read: {_HELD}", _read_only)
+READ_ONLY_SCENE = Scene("disk-read-only", f"the disk can only be read: {_HELD}", _read_only)
 SLOW_SCENE = Scene(
     "disk-slow",
-    "it takes a second for each write and each fsync: durable sends wait, no other call does; readiness and statistics "
-    "tell; nothing is lost",
+    "the disk takes a second for each write and each fsync: durable sends wait, no other call does; readiness and "
+    "statistics tell; nothing is lost",
     _slow,
 )

@@ -1,6 +1,6 @@
 """All scenes, in the order of the table."""
 
-from bench.chaos import clock, damage, disk, kill, partition, rolling, stopped, upgrade
+from bench.chaos import clock, damage, disk, kill, partition, rolling, stopped, stops, upgrade
 from bench.chaos.scene import Scene
 
 _ALL = [
@@ -10,6 +10,7 @@ _ALL = [
     upgrade.SCENE,
     stopped.SCENE,
     partition.SCENE,
+    stops.SCENE,
     disk.FULL_SCENE,
     disk.READ_ONLY_SCENE,
     disk.SLOW_SCENE,

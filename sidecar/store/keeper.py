@@ -62,6 +62,9 @@ class KeptStore(Protocol[ChangesOut]):
     def touch(self) -> None:
         """Write something that changes nothing."""
 
+    def checkpoint(self) -> None:
+        """Outside of a transaction: bring the log into the database, and give back what it takes."""
+
     def close(self) -> None:
         """Let go of the file."""
 
@@ -118,7 +121,7 @@ class DatabaseKeeper(Generic[StoreT, ChangesT]):
         self._reopens = reopens
         self._damaged = False
         self._damage: SidecarError | None = None  # what was found when the file was last looked at as a whole
-        self._look_at = 0.0  # monotonic seconds: not again before that
+        self._look_at = 0.0  # monotonic seconds: nothing is looked at or tidied up before that
         self._loop = asyncio.get_running_loop()
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -244,6 +247,8 @@ class DatabaseKeeper(Generic[StoreT, ChangesT]):
             if trouble is not None:
                 answers = [(None, trouble)] * len(changing)
             answers += [self._looked(store, each, trouble) for each in looking]
+            if trouble is not None and store is not None and not self._damaged:
+                self._make_room(store)
             if self._damaged and store is not None:  # nothing is answered for on top of what is damaged
                 with contextlib.suppress(sqlite3.Error):
                     store.close()
@@ -256,6 +261,13 @@ class DatabaseKeeper(Generic[StoreT, ChangesT]):
             with contextlib.suppress(sqlite3.Error):
                 store.close()
         self._loop.call_soon_threadsafe(self._ended.set)
+
+    def _make_room(self, store: StoreT) -> None:
+        """What makes a small disk full may be the log, of which all is in the database soon."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _TRY_AGAIN
+            with contextlib.suppress(sqlite3.Error):
+                store.checkpoint()
 
     def _opened(self) -> StoreT:
         """Raises what opening does; of a damaged file again and again, without looking at it each time."""

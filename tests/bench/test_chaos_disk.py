@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.chaos import damage, disk
+from bench.chaos import damage, disk, stops
 from bench.chaos.scene import Found, Skipped
 
 
@@ -29,3 +29,9 @@ def test_a_disk_that_does_not_do_what_it_should_is_told_and_lived_with(tmp_path:
 
 def test_a_damaged_file_is_told_and_replaced_only_where_it_is_a_memory(tmp_path: Path) -> None:
     assert played(damage.play(tmp_path, large=120)).faults == []
+
+
+def test_a_store_that_is_stopped_now_and_then_loses_nothing(tmp_path: Path) -> None:
+    found = played(stops.play(tmp_path, seed=7, step=37, again=2))
+    assert found.faults == []
+    assert " stops of 5 kinds" in found.seen

@@ -2,9 +2,9 @@
 
 The `sqlite3` module takes no VFS, but the library that it has loaded does: a structure of function pointers, registered
 as the default. So the connections that are tested are those of the product, opened by its own code; no compiler, no
-package and no root is needed, and what is written is known exactly, with each fsync. Other ways were weighed: `apsw`
-would test its connections in place of ours, a library by LD_PRELOAD takes a compiler and sees descriptors rather than
-files, FUSE takes a device and rights, and copies of the files at each commit do not know what was fsynced.
+package and no root is needed, and what is written is known exactly, with each fsync. Other ways were weighed: the
+package APSW would test its connections in place of ours, a library by LD_PRELOAD takes a compiler and sees descriptors
+rather than files, FUSE takes a device and rights, and copies of the files at each commit do not know what was fsynced.
 
 Where the module is linked so that the library's names cannot be found, `why_not` says so, and tests are skipped.
 """

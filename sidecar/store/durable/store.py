@@ -138,6 +138,10 @@ class DurableStore:
         touch(self._connection, SCHEMA)
         self._touched += 1
 
+    def checkpoint(self) -> None:
+        """Bring the log into the database, and give back what it takes."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()

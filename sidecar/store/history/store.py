@@ -238,6 +238,10 @@ class HistoryStore:
         touch(self._db, SCHEMA)
         self._touched += 1
 
+    def checkpoint(self) -> None:
+        """Bring the log into the database, and give back what it takes."""
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()

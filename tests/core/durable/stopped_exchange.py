@@ -211,12 +211,19 @@ class Exchange:
         self._pair.reachable = True
         self._end()
 
+    def _at_rest(self) -> bool:
+        store = self.receiver.store
+        return not self.sender.store.outbox.count and not store.inbox.count and store.inbox.confirmed(self.sender.peer)
+
     def _end(self) -> None:
-        for seconds in (2.0, 31.0, 301.0) * 5:
+        # A disk that refuses so many times, not for so long, is asked ever more rarely.
+        for seconds in (2.0, 31.0, 301.0) * 200:
             self._pair.pass_time(seconds)
             self._settle_down()
             self._settle(self._deliver())
             self._attempt(self.sender.expire)
+            if self._at_rest():
+                break
         self._settle_down()
         self._check_what_is_there()
         sender, receiver = self.sender, self.receiver

@@ -50,19 +50,18 @@ def test_a_disk_that_refuses_for_a_while_at_each_write_is_lived_with(tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1, 4))
 @pytest.mark.parametrize("often", [False, True], ids=("checkpoint at the end", "many checkpoints"))
 @pytest.mark.parametrize("left", tuple(Left), ids=lambda left: left.name.lower())
 @pytest.mark.parametrize("side", [0, 1], ids=SIDES)
 def test_each_kind_of_stop_at_each_write_and_one_more_while_it_recovers(
-    tmp_path: Path, side: int, left: Left, often: bool, seed: int
+    tmp_path: Path, side: int, left: Left, often: bool
 ) -> None:
     twice = 0
-    for at in range(1, _asked(tmp_path / "whole", Fault(side, often=often, seed=seed)) + 1):
-        assert _play(tmp_path / "play", Fault(side, at, left, often=often, seed=seed)) == 1
-        again = Fault(side, at, left, again=1 + at % 7, often=often, seed=seed)
-        twice += _play(tmp_path / "play", again) == 2
-    assert twice > 100
+    for at in range(1, _asked(tmp_path / "whole", Fault(side, often=often)) + 1):
+        assert _play(tmp_path / "play", Fault(side, at, left, often=often)) == 1
+        if at % 3 == 0:
+            twice += _play(tmp_path / "play", Fault(side, at, left, again=1 + at % 7, often=often)) == 2
+    assert twice > 20
 
 
 @pytest.mark.slow

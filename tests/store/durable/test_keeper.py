@@ -14,6 +14,7 @@ from sidecar.store import keeper as keeper_module
 from sidecar.store.durable import Append, Appended, DurableStore, Keeper
 from sidecar.store.durable.store import Changes
 from tests.api.fakes import asynchronous
+from tests.store.disk_below import FULL, OK, Asked, interposed, why_not
 
 PEER = PeerId.from_public_key(b"\x08\x01\x12\x20" + bytes(32))
 
@@ -218,3 +219,25 @@ async def test_a_file_that_turns_out_to_be_damaged_is_told_as_such(
     assert (await keeper.run(lambda store: store.outbox.append(append(b"x")))).sequences == [201]
     assert not keeper.damaged
     await keeper.close()
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can be had")
+@asynchronous
+async def test_a_disk_that_the_log_itself_has_filled_is_not_full_for_ever(tmp_path: Path) -> None:
+    def below(asked: Asked) -> int:
+        too_much = asked.path.endswith("-wal") and asked.offset + len(asked.data) > 400_000
+        return FULL if asked.kind == "write" and too_much else OK
+
+    with interposed(below):
+        keeper = Keeper(tmp_path / "durable.db", DurableConfig(), lambda changes: None)
+        refused = 0
+        for number in range(100):
+            try:
+                await keeper.run(lambda store: store.outbox.append(append(b"x" * 20_000)))
+            except StorageError:
+                refused += 1
+                keeper._look_at = 0.0
+            else:
+                assert keeper.sizes.outbox_messages == number + 1 - refused
+        assert 0 < refused < 20
+        await keeper.close()
