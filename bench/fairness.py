@@ -1,11 +1,12 @@
-"""What a flood of valid messages does to honest ones, where each node has a processor of its own.
+"""What a flood of valid messages does to honest ones, where each node has a processor of its own, or all share some.
 
-    python -m bench.fairness [--shares 1,0.5] [--kinds valid,huge,forged] [--seconds 3]
+    python -m bench.fairness [--shares 1,0.5] [--kinds valid,huge,forged] [--seconds 3] [--processors 2]
 
 Five gossip routers, all connected to all, in one process and on virtual time: a turn of a router takes as long as the
 processor worked for it, which other processes of the machine hardly change. Links have windows of 256 KiB and take
 0.2 ms. One router publishes 100 messages a second; a stranger at another one sends as fast as it is read. Told are the
 times from publishing to delivery at the attacked router and at the slowest of the others, in milliseconds.
+With `--processors` the five share so many, each turn on the first that is free.
 There are no sockets, no encryption and no apps: `make attack` has these, and needs a machine without other work.
 """
 
@@ -73,7 +74,8 @@ class Node:
 class Mesh:
     """All of them, and the stranger."""
 
-    def __init__(self, config: GossipConfig, blocks: Iterator[bytes] | None) -> None:
+    def __init__(self, config: GossipConfig, blocks: Iterator[bytes] | None, processors: int) -> None:
+        self._processors = [0.0] * processors  # when each is free
         self.nodes = [Node(number, config) for number in range(_NODES)]
         self.by_id = {node.identity.peer_id: node for node in self.nodes}
         self.stranger = Identity(bytes(31) + b"\xff").peer_id
@@ -110,6 +112,9 @@ class Mesh:
                     at = min(at, attack_at)
                 due.append((max(at, node.free_at), self.nodes.index(node)))
             now, index = min(due)
+            processor = min(range(len(self._processors)), key=self._processors.__getitem__, default=None)
+            if processor is not None:
+                now = max(now, self._processors[processor])
             if now >= end:
                 return
             node = self.nodes[index]
@@ -126,6 +131,8 @@ class Mesh:
                 self._turn(node, now, RpcsReceived(self.stranger, frames))
             if node.router.next_deadline() <= max(now, node.free_at):
                 self._turn(node, now, None)
+            if processor is not None:
+                self._processors[processor] = max(now, node.free_at)
 
     def times(self, node: Node, *, attacked: bool) -> list[float]:
         """Milliseconds of messages before the attack, or of those while it went on."""
@@ -192,10 +199,10 @@ class Mesh:
             heapq.heappush(other.inbox, (now + _DELAY, self._sequence, link[0], body))
 
 
-def _row(kind: str, share: float, seconds: float) -> str:
+def _row(kind: str, share: float, seconds: float, processors: int) -> str:
     topic = _TOPIC.encode()
     blocks = {"valid": lambda: valid(topic, 1000), "huge": lambda: huge(topic), "forged": lambda: forged(topic, 50_000)}
-    mesh = Mesh(replace(GossipConfig(), flood_share=share), blocks[kind]())
+    mesh = Mesh(replace(GossipConfig(), flood_share=share), blocks[kind](), processors)
     gc.collect()
     gc.disable()  # it would look at the objects of all five, and a node has only its own
     mesh.run(seconds)
@@ -219,12 +226,13 @@ def main() -> None:
     parser.add_argument("--shares", default="1,0.5", help="values of gossip.flood_share; 1: nobody waits")
     parser.add_argument("--kinds", default="valid,huge,forged")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each attack, on virtual time")
+    parser.add_argument("--processors", type=int, default=0, help="that the nodes share; 0: each has its own")
     arguments = parser.parse_args()
     print("| flood | flood_share | before, p50 / p99 ms | the attacked | slowest other | not there at the end |")
     print("|---|---|---|---|---|---|", flush=True)
     for kind in arguments.kinds.split(","):
         for share in map(float, arguments.shares.split(",")):
-            print(_row(kind, share, arguments.seconds), flush=True)
+            print(_row(kind, share, arguments.seconds, arguments.processors), flush=True)
     print(f"\n{page.facts('bench.fairness')}")
 
 

@@ -87,7 +87,6 @@ class Pacing:
         self._lighter_at = -_RECENT
         self._resting_until = now
         self._alone_until = now  # the same of those that bring nothing but a flood: not earlier
-        self._took = 0.0  # by the last such turn
         self._since: float | None = None  # when the turn began whose time is to be measured
         self._worked = self._worked_alone = False
         self._authors: dict[PeerId, Load] = {}  # of messages that heavy peers brought
@@ -162,7 +161,7 @@ class Pacing:
     def begin_turn(self, now: float) -> None:
         """A turn begins: what the last one took is known."""
         if self._since is not None:
-            took = self._took = min(_LONGEST, max(0.0, now - self._since))
+            took = min(_LONGEST, max(0.0, now - self._since))
             self._since = None
             begin = max(now, self._resting_until)
             self._resting_until = begin + took * (1.0 / self._share - 1.0)
@@ -172,11 +171,8 @@ class Pacing:
             self.rests += took > 0
 
     def rested(self, now: float) -> None:
-        """Peers that bring nothing but a flood are to be served again, and this is known at `now`: perhaps late.
-
-        Another turn of a heavy peer that is under way is no sign that others want the processor.
-        """
-        if now - self.resting_until(alone=True) > _LATE + self._took:
+        """Peers that bring nothing but a flood are to be served again, and this is known at `now`: perhaps late."""
+        if now - self.resting_until(alone=True) > _LATE:
             self.ease = max(_LEAST, self.ease / 2)
         else:
             self.ease = min(1.0, self.ease * _REGAINED)

@@ -99,7 +99,7 @@ def test_while_rests_end_late_floods_have_a_smaller_share_and_less_makes_them_he
     assert pacing.heavy("eager", load, now + 0.5, pacing.ease)
     assert not pacing.heavy("eager", load, now + 0.5)  # of who brings more than a flood
     for _ in range(200):
-        took, now = rest(pacing, now, late=0.011)  # another turn was under way
+        took, now = rest(pacing, now, late=0.001)
     assert took == pytest.approx(0.010)
     assert pacing.ease == 1.0
 
