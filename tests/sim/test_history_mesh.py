@@ -129,6 +129,11 @@ def test_who_joins_late_gets_what_was_said_before(seed: int) -> None:
     simulation.run(10)
     assert deliveries(late) == dict.fromkeys(datas, 1)
     assert set(brought(late)) == set(datas)
+    # It was received when the first node got it: nothing lives longer by going from node to node.
+    assert first.history is not None
+    assert late.history is not None
+    for key, message in first.history.topics[TOPIC].items():
+        assert abs(late.history.topics[TOPIC][key].received - message.received) < 1, f"seed {seed}"
     assert None not in complete(late)
     # Nobody else was told anything: each had it.
     for peer in simulation.peers[:-1]:

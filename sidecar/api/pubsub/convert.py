@@ -201,8 +201,8 @@ def _tell_kept(topic: pb.Topic, kept: KeptTopic) -> None:
         topic.oldest_time.FromNanoseconds(kept.size.oldest)
     compared = kept.compared
     if compared is not None and compared.complete_since is not None and compared.complete_until is not None:
-        topic.complete_since.FromNanoseconds(int(compared.complete_since * 1e9))
-        topic.complete_until.FromNanoseconds(int(compared.complete_until * 1e9))
+        topic.complete_since.FromMicroseconds(round(max(0.0, compared.complete_since) * 1e6))
+        topic.complete_until.FromMicroseconds(round(compared.complete_until * 1e6))
     gap = kept.gap
     if gap is not None:
         topic.history_gap = (
