@@ -115,6 +115,9 @@ bench-attack: $(STAMP)  ## Measure what a peer that floods costs the attacked si
 bench-idle: $(STAMP)  ## Measure what a sidecar costs that is connected to 20 others and has nothing to do; prints a table
 	@exec $(BIN)/python -m bench.idle $(BENCH)
 
+bench-durable: $(STAMP)  ## Measure durable messages: stored in batches, one at a time, settled, beside the disk's fsync; prints a table
+	@exec $(BIN)/python -m bench.durable $(BENCH)
+
 bench-history: $(STAMP)  ## Measure what keeping topics on disk costs, with nothing lost, and reading back; prints a table
 	@exec $(BIN)/python -m bench.history $(BENCH)
 
@@ -270,5 +273,5 @@ lock: $(STAMP)  ## Pin the Python dependencies again (requirements/*.txt)
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .tools protos/node_modules .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help install demo demo-nat test test-slow test-tools probe-check reach attack-sim dist promtool miniupnpd grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-gate bench-growth bench-guard bench-history bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
+.PHONY: help install demo demo-nat test test-slow test-tools probe-check reach attack-sim dist promtool miniupnpd grpcurl lint-go lint-js interop-peers interop conformance example transcripts sim bench attack bench-attack bench-clients bench-durable bench-gate bench-growth bench-guard bench-history bench-idle bench-metrics bench-points race-go lint types protos docs metrics lock clean \
   breaking release-schemas image image-base image-figures deploy-test manifests tools page-test site profile
