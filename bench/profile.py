@@ -1,18 +1,22 @@
 """Flame graphs of a row of the benchmark, one of each Python process, while it is measured.
 
     python -m bench.profile ROW [--subject sidecar] [--seconds 5] [--out profiles]
+    python -m bench.profile ROW --libraries
 
 `make profile ROW="new stream"` installs py-spy first. ROW is a part of one title. Both sidecars are recorded, and the
 apps too where they are in Python (`--subject "sidecar, Python"`). Processes in Go have profiles of their own kind. What
-is read out of the processes slows them a little, so the row's figures are not for the table.
+is read out of the processes slows them a little, so the row's figures are not for the table. `--libraries` has Linux's
+`perf` say instead which part of each process' CPU is spent in which library and in the kernel, those in Go included.
 """
 
 import argparse
 import asyncio
 import contextlib
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,6 +27,50 @@ from bench.run import app_subjects
 _SPY = Path(sys.executable).with_name("py-spy")
 _PATIENCE = 60.0  # seconds, for a graph to be drawn
 _SUFFIX = {"flamegraph": "svg", "raw": "txt", "speedscope": "json"}
+
+
+class Libraries:
+    """Records by perf which library, program or the kernel each process spends its CPU in."""
+
+    def __init__(self, folder: Path, rate: int) -> None:
+        """`folder`: for perf's files; `rate`: samples a second."""
+        self._folder, self._rate = folder, rate
+        self.cpu: dict[str, float] = {}
+        """Seconds of CPU of each process meanwhile."""
+        self.shares: dict[str, list[tuple[str, float]]] = {}
+        """Of each process: what the CPU was spent in, and the share in percent, the largest first."""
+
+    @contextlib.contextmanager
+    def recording(self, pids: Mapping[str, int]) -> Iterator[None]:
+        """Record the processes until the block ends."""
+        with contextlib.ExitStack() as stack:
+            running = {process: self._begin(process, pid) for process, pid in pids.items()}
+            before = {process: cpu_seconds([pid]) for process, pid in pids.items()}
+            stack.callback(self._end, running)
+            yield
+            self.cpu = {process: cpu_seconds([pid]) - before[process] for process, pid in pids.items()}
+
+    def _path(self, process: str) -> Path:
+        return self._folder / f"{process}.perf"
+
+    def _begin(self, process: str, pid: int) -> "subprocess.Popen[bytes]":
+        command = ["perf", "record", "-q", "-F", str(self._rate), "-o", str(self._path(process)), "-p", str(pid)]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def _end(self, running: "Mapping[str, subprocess.Popen[bytes]]") -> None:
+        for one in running.values():
+            one.send_signal(signal.SIGINT)
+        for process, one in running.items():
+            one.wait(_PATIENCE)
+            command = ["perf", "report", "-i", str(self._path(process)), "--no-children", "--sort", "dso"]
+            said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+            self.shares[process] = library_shares(said)
+
+
+def library_shares(said: str) -> list[tuple[str, float]]:
+    """What `perf report --sort dso` says, as names and percent."""
+    lines = (line.split() for line in said.splitlines() if line.strip() and not line.startswith("#"))
+    return [(words[1].partition(".")[0].strip("[]"), float(words[0].rstrip("%"))) for words in lines]
 
 
 class Recordings:
@@ -78,15 +126,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("profiles"), help="the folder")
     parser.add_argument("--format", default="flamegraph", choices=_SUFFIX)
     parser.add_argument("--rate", type=int, default=250, help="samples a second")
+    parser.add_argument("--libraries", action="store_true", help="shares of libraries and the kernel, by perf")
     parser.add_argument("--native", action="store_true", help="with frames of C, where the libraries have symbols")
     options = parser.parse_args()
-    if not _SPY.exists():
+    if options.libraries and shutil.which("perf") is None:
+        sys.exit("perf is not installed: it is in Debian's package linux-perf")
+    if not options.libraries and not _SPY.exists():
         sys.exit("py-spy is not installed: make profile ROW=...")
     rows = [row for row in ROWS if options.row in row.title]
     subjects = [subject for subject in app_subjects("") if subject.name == options.subject]
     if not rows or not subjects:
         sys.exit(f"no row or no subject of that name; rows: {', '.join(row.title for row in ROWS)}")
-    for row in rows:
+    for row in rows if options.libraries else ():
+        with tempfile.TemporaryDirectory(prefix="sidecar-perf-") as folder:
+            libraries = Libraries(Path(folder), options.rate)
+            subjects[0].recorder = libraries
+            print(f"{row.title}: {asyncio.run(row.measure(subjects[0], options.seconds))}")
+        all_seconds = sum(libraries.cpu.values())
+        for process, shares in libraries.shares.items():
+            parts = ", ".join(f"{name} {share:.0f} %" for name, share in shares if share >= 1)
+            print(f"  {process} {libraries.cpu[process] / all_seconds:.0%} of the CPU: {parts}")
+    for row in rows if not options.libraries else ():
         recordings = Recordings(options.out, file_name(row.title), options.format, options.rate, options.native)
         subjects[0].recorder = recordings
         print(f"{row.title}: {asyncio.run(row.measure(subjects[0], options.seconds))}")

@@ -101,7 +101,10 @@ echoes on an open stream stand beside those. rust-libp2p sends no gossip of 64 K
 {markdown(others, results, rows, ratio)}"""
     ]
     if ratio:
-        parts.append(f"## Goals\n\n{goals.markdown(results)}")
+        parts.append(
+            f"## Goals\n\n{goals.markdown(results)}\n\n"
+            "Where the time goes in those that are hard to reach: [obstacles](benchmarks-obstacles.md)."
+        )
     if len(languages) > 1:
         table = markdown(languages, results, [row for row in rows if row.apps])
         parts.append(

@@ -44,3 +44,17 @@ def test_python_processes_are_recorded_until_the_end(tmp_path: Path, monkeypatch
 def test_files_are_named_after_rows() -> None:
     assert profile.file_name("signed gossip 100 B: messages, CPU each") == "signed-gossip-100-b"
     assert profile.file_name("connect, handshake, close") == "connect-handshake-close"
+
+
+def test_shares_of_libraries_are_read_from_what_perf_says() -> None:
+    said = """# Samples: 120
+#
+# Overhead  Shared Object
+# ........  .............
+#
+    61.79%  libpython3.11.so.1.0           -      -
+    17.91%  [kernel.kallsyms]              -      -
+     0.30%  _rust.abi3.so
+"""
+    assert profile.library_shares(said) == [("libpython3", 61.79), ("kernel", 17.91), ("_rust", 0.3)]
+    assert profile.library_shares("") == []

@@ -6,9 +6,10 @@ import asyncio
 class Wakeup:
     """Set by whoever adds something, awaited by the one task that takes it; setting twice wakes once."""
 
-    __slots__ = ("_set", "_waiter")
+    __slots__ = ("_loop", "_set", "_waiter")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None  # asking for it is a system call until Python 3.12
         self._set = False
         self._waiter: asyncio.Future[None] | None = None
 
@@ -21,7 +22,8 @@ class Wakeup:
     async def wait(self) -> None:
         """Return once it is set, and clear it."""
         while not self._set:
-            self._waiter = asyncio.get_running_loop().create_future()
+            loop = self._loop = self._loop or asyncio.get_running_loop()
+            self._waiter = loop.create_future()
             try:
                 await self._waiter
             finally:

@@ -29,6 +29,7 @@ class CallCarrier(Protocol):
 
     machine: ServerConnection
     peer: str
+    loop: asyncio.AbstractEventLoop
 
     def flush_soon(self) -> None:
         """Send what the machine has, together with what others have in this turn."""
@@ -97,7 +98,7 @@ class Http2Call:
             return None
         if self.expired:  # timers may fire a little early
             return 0.0
-        return max(self.deadline - asyncio.get_running_loop().time(), 0.0)
+        return max(self.deadline - self._carrier.loop.time(), 0.0)
 
     async def begin(self, metadata: Metadata) -> None:
         """Send the response's head now."""
@@ -187,7 +188,7 @@ class Http2Call:
         while not messages:
             if self._ended:
                 return None
-            self._arrived = asyncio.get_running_loop().create_future()
+            self._arrived = self._carrier.loop.create_future()
             try:
                 await self._arrived
             finally:

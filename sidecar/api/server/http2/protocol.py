@@ -63,8 +63,9 @@ class ApiProtocol(asyncio.Protocol):
         self._host = host
         self._place = place
         self.peer = peer
-        self._loop = loop = asyncio.get_running_loop()
-        self.heard = loop.time()
+        self.loop = asyncio.get_running_loop()
+        """Kept for its calls: asking for it is a system call until Python 3.12."""
+        self.heard = self.loop.time()
         """When it was heard from last, by the loop's clock."""
         self.machine = ServerConnection(host.max_message, host.max_calls, self.heard)
         self._transport: asyncio.Transport | None = None
@@ -85,12 +86,12 @@ class ApiProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._place.opened(self)
-        self._impatience = self._loop.call_later(HANDSHAKE, self.abort)
+        self._impatience = self.loop.call_later(HANDSHAKE, self.abort)
         self._flush()
 
     @override
     def data_received(self, data: bytes) -> None:
-        now = self.heard = self._loop.time()
+        now = self.heard = self.loop.time()
         calls = self._calls
         for event in self.machine.receive_data(data, now):
             kind = type(event)
@@ -117,10 +118,10 @@ class ApiProtocol(asyncio.Protocol):
                 self._deaf = True
                 self._transport.pause_reading()
         if self._new:
-            self._loop.call_soon(self._arm)
+            self.loop.call_soon(self._arm)
         if self.machine.pinged and calls and len(data) < _SMALL:
             if self._pong is None:
-                self._pong = self._loop.call_later(_PONG, self._flush)
+                self._pong = self.loop.call_later(_PONG, self._flush)
         else:
             self.flush_turn()
 
@@ -182,7 +183,7 @@ class ApiProtocol(asyncio.Protocol):
         """Send what the machine has, behind what else happens in this turn: one write for all of it."""
         if not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._on_turn)
+            self.loop.call_soon(self._on_turn)
 
     def _on_turn(self) -> None:
         self._flushing = False
@@ -215,7 +216,7 @@ class ApiProtocol(asyncio.Protocol):
         """Return when no more bytes of the stream wait than these, or it has ended."""
         if self.machine.waiting(stream) <= at_most:
             return  # they went out at once
-        waiter = self._loop.create_future()
+        waiter = self.loop.create_future()
         entry = (at_most, waiter)
         self._draining.setdefault(stream, []).append(entry)
         try:
@@ -247,12 +248,12 @@ class ApiProtocol(asyncio.Protocol):
         self._calls[stream] = call
         if call.deadline is not None:
             self._new.append(call)
-        call.task = self._loop.create_task(self._answer(stream, call, route), name=route.method.name)
+        call.task = self.loop.create_task(self._answer(stream, call, route), name=route.method.name)
 
     def _arm(self) -> None:
         for call in self._new:
             if call.deadline is not None and call.task is not None and not call.task.done():
-                call.timer = self._loop.call_at(call.deadline, call.expire)
+                call.timer = self.loop.call_at(call.deadline, call.expire)
         self._new.clear()
 
     async def _answer(self, stream: int, call: Http2Call, route: Route) -> None:
