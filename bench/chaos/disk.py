@@ -20,11 +20,13 @@ from typing import NamedTuple, Protocol
 from sidecar_client import Client, Condition, Durable, SendOutcome
 
 from bench.chaos.faulty import FaultyDisk
+from bench.chaos.mesh import history
 from bench.chaos.node import PATIENCE, Node
 from bench.chaos.scene import Found, Plan, Scene, Skipped
 from bench.chaos.traffic import Inbox, running, store, until, until_true
 
 _DURABLE = "/chaos/disk/1"
+_TOPIC = "chaos-disk"
 _BANNED = "192.0.2.0/24"
 _SOON = 15.0  # seconds until a disk that is well again is found to be
 _PROMPT = 2.0  # seconds for what needs no disk; generous, for machines that are busy
@@ -113,7 +115,7 @@ async def pair(place: Path, sick: str, disk: Disk) -> AsyncIterator[tuple[Node, 
     nodes = {}
     for name in ("sender", "receiver"):
         options = {"program": disk.program} if name == sick and disk.program else {}
-        nodes[name] = Node(place / name, **options)
+        nodes[name] = Node(place / name, *history(_TOPIC), **options)
     sender, receiver = nodes["sender"], nodes["receiver"]
     await receiver.start()
     try:
@@ -176,6 +178,8 @@ async def _while_sick(
         if not counts["durable_disk_refuses" if disk.refuses else "durable_disk_slow"]:
             faults.append("the statistics do not tell of it")
         other = await _others(own, node, disk, faults)
+        if disk.refuses and not await until_true(lambda: _history_refuses(own)):
+            faults.append(f"readiness of the {node.home.name} does not say that history is not kept")
         settled = len(inbox.settled)
         outcomes, answered = await sends
         own_sends = node is not receiver
@@ -192,7 +196,11 @@ async def _while_sick(
             await store(client, receiver.peer_id, _DURABLE, texts[0])  # that it is fast shows when something is written
         if not await until_true(lambda: _storing_is(own, ""), _SOON):
             faults.append(f"{_SOON:.0f} s after the end readiness still speaks of it")
-        return Told(outcomes, answered, other, time.monotonic() - begun)
+        recovered = time.monotonic() - begun
+        await own.publish(_TOPIC, b"x")
+        if not await until_true(lambda: _history_is_kept(own), _SOON):
+            faults.append("history is not kept again")
+        return Told(outcomes, answered, other, recovered)
 
 
 async def _send_all(client: Client, to: str, texts: list[str]) -> tuple[dict[str, int], float]:
@@ -223,6 +231,14 @@ async def _storing_is(client: Client, reason: str) -> bool:
     return (found.reason if found is not None and found.reason != "VolatileVolume" else "") == reason
 
 
+async def _history_refuses(client: Client) -> bool:
+    return "KeepingHistory" in [each.type for each in (await client.readiness()).conditions if not each.met]
+
+
+async def _history_is_kept(client: Client) -> bool:
+    return not await _history_refuses(client)
+
+
 async def _others(client: Client, node: Node, disk: Disk, faults: list[str]) -> float:
     """What else apps ask for: the seconds that the longest took. What is to be kept answers with what is not."""
     longest = 0.0
@@ -242,7 +258,7 @@ async def _others(client: Client, node: Node, disk: Disk, faults: list[str]) -> 
     banning = asyncio.ensure_future(timed("a ban", lambda: client.ban_peer(network=_BANNED, reason="disk"), PATIENCE))
     for _ in range(20):
         await timed("a call", client.info)
-        await timed("a publication", lambda: client.publish("chaos-disk", b"x"))
+        await timed("a publication", lambda: client.publish(_TOPIC, b"x"))
         await asyncio.sleep(0.05)
     peers = [peer.peer_id async for peer in client.peers(connected_only=True)]
     for peer in peers:
