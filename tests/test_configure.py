@@ -49,6 +49,8 @@ ELSEWHERE = {
 }
 PEER = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"
 ANOTHER = {
+    "history.topics": "news",
+    "history.backfill": "false",
     "nat.mapping": "on",
     "nat.protocols": "upnp, pcp",
     "autonat.ask": "false",

@@ -20,7 +20,7 @@ from tests.interop.peer import TIMEOUT, Peer, Stage
 #
 #     router = GossipSub([PROTOCOL_ID], 3, 2, 4)
 #     # IHAVE and IWANT are counted by the second, whatever the heartbeat is: what comes once in each of these, and a
-#     # little early, is misbehaviour ("ihave_spam_penalty" in the parts of a failure), 50 points each time.
+#     # little early, is misbehaviour (a penalty for spam by IHAVE, in the parts of a failure), 50 points each time.
 #     for _ in range(11): router._check_ihave_rate_limit("A", "one"); time.sleep(0.09)
 #     router.scorer.ihave_spam_penalties  # {"A": 5.0}
 #     # B gets the GRAFTs of A as well, be it in a back-off or not; and C is pruned without one, and grafted again soon.

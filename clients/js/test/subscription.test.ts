@@ -7,7 +7,11 @@ import { status } from "@grpc/grpc-js";
 import { Closed, InvalidArgument, Lagged, SidecarUnavailable, SlowReader } from "../src/index.js";
 import { LagReason } from "../src/generated/sidecar/v1/common.js";
 import { PeerEventType } from "../src/generated/sidecar/v1/peer.js";
-import { type ProbeRequest, Signing as AskedSigning, type SubscribeRequest } from "../src/generated/sidecar/v1/pubsub.js";
+import {
+  type ProbeRequest,
+  Signing as AskedSigning,
+  type SubscribeRequest,
+} from "../src/generated/sidecar/v1/pubsub.js";
 import { cancelled, failure, Hub, inForce, Signal, type StreamCall } from "./fake.js";
 import { caught, joined, take, turns } from "./help.js";
 
