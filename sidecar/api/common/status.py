@@ -53,6 +53,11 @@ RETRY: dict[type[errors.SidecarError], float] = {
     errors.DialBackoff: 5.0,
 }
 
+# The dialler makes up for these, so apps have no class of their own for them, and see the one that they are a kind of.
+_NAMED_AS: dict[type[errors.SidecarError], type[errors.SidecarError]] = {
+    errors.SimultaneousOpen: errors.HandshakeError,
+}
+
 
 def code(error: errors.SidecarError) -> Code:
     """The canonical code of an error."""
@@ -63,7 +68,8 @@ def reason(error: errors.SidecarError) -> str:
     """The error's class in capitals, as google.rpc.ErrorInfo wants it: QUEUE_FULL."""
     if type(error) is errors.SidecarError:
         return "INTERNAL_ERROR"
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).upper()
+    kind = _NAMED_AS.get(type(error), type(error))
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).upper()
 
 
 def status_details(error: errors.SidecarError) -> bytes:

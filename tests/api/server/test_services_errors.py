@@ -41,6 +41,11 @@ def test_every_error_has_a_code_and_the_client_a_class_for_it() -> None:
         assert reason in client_errors.BY_REASON, f"{reason}: add a class to sidecar_client/errors.py"
 
 
+def test_two_dials_that_met_are_a_failed_handshake_to_apps() -> None:
+    error = errors.SimultaneousOpen("x")
+    assert (api_errors.reason(error), api_errors.code(error)) == ("HANDSHAKE_ERROR", api_errors.Code.UNAVAILABLE)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in _all_errors(errors.SidecarError) if kind is not InvalidField])
 def test_every_error_arrives_typed(kind: type[errors.SidecarError], tmp_path: Path) -> None:
     @asynchronous
