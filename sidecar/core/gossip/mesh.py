@@ -201,8 +201,9 @@ class Mesh:
 
     def on_control(self, peer: GossipPeer, control: ControlMessage) -> Iterator[float]:
         """Serve the GRAFTs and PRUNEs of an RPC. Yields after each the work that it was, in points."""
+        excused: set[bytes] = set()
         for graft in self._state.bounded(peer, control.graft):
-            points = ENTRY + self._on_graft(peer, graft.topicID)
+            points = ENTRY + self._on_graft(peer, graft.topicID, excused)
             self._state.charge(peer, points)
             yield points
         for prune in self._state.bounded(peer, control.prune):
@@ -210,8 +211,8 @@ class Mesh:
             self._state.charge(peer, ENTRY)
             yield ENTRY
 
-    def _on_graft(self, peer: GossipPeer, wire: bytes) -> float:
-        """Returns the points that an answer counts."""
+    def _on_graft(self, peer: GossipPeer, wire: bytes, excused: set[bytes]) -> float:
+        """Returns the points that an answer counts. `excused`: topics whose GRAFTs in this RPC are nobody's fault."""
         state = self._state
         state.statistics.grafts_received += 1
         topic = state.by_wire.get(wire)
@@ -226,10 +227,14 @@ class Mesh:
         # Both sides end a GRAFT within the back-off and extend it (v1.1 PRUNE Backoff), without naming others.
         until = topic.backoff.get(peer.id, 0.0)
         if state.now < until:
-            if self._is_to_blame(topic, peer):
+            if wire in excused:
+                pass
+            elif self._is_to_blame(topic, peer):
                 # As go-libp2p counts: twice when it comes hard upon the PRUNE.
                 soon = state.now < until - state.config.prune_backoff + state.config.score.graft_flood_threshold
                 state.penalise(peer, "graft_in_backoff", 2.0 if soon else 1.0)
+            else:
+                excused.add(wire)
             return self._decline(topic, peer, exchange=False)
         if peer.record.value < 0 or peer.record.idle:
             return self._decline(topic, peer, exchange=False)
@@ -244,12 +249,12 @@ class Mesh:
         """Whether a peer that grafts in the back-off knows better; if not, it does from now on.
 
         It need not: our PRUNE was still on its way, or was lost with the stream before this one; or the peer pruned us,
-        has waited for as long as it asked for, and we read that late; or the back-off is as good as over. Nor does it
-        when it says the same again in one breath.
+        has waited for as long as it asked for, and we read that late; or the back-off is as good as over. What the same
+        RPC says again is excused with it; another RPC is not, though it be read in the same turn: so floods come.
         """
         now = self._state.now
         begin, end = peer.barred.get(topic.name, (float("inf"), float("inf")))
-        blamed = begin < now < end
+        blamed = begin <= now < end
         peer.barred[topic.name] = begin if blamed else now, float("inf")
         return blamed
 

@@ -251,11 +251,13 @@ class Workload(Service[events.WorkCaused], Follower[ConfigurationChanged]):
         self._send_away(peer, self._meter(peer, now), reason, now)
 
     def _send_away(self, peer: PeerId, meter: _Meter, reason: str, now: float) -> None:
+        meter.slow = 0.0
+        if now < meter.until:  # for another reason, a moment ago: its connections are being closed
+            return
         if now - meter.until >= _MAX_HOLD_OFF:  # it has behaved for long
             meter.times = 0
         hold_off = min(self._config.hold_off * 2**meter.times, _MAX_HOLD_OFF)
         error = WorkExceeded(f"{reason}; refused for {hold_off:g} s")
-        meter.slow = 0.0
         meter.times = min(meter.times + 1, 16)
         meter.until = now + hold_off
         present = self._table.peers.get(peer)

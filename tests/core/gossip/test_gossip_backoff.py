@@ -114,6 +114,19 @@ def test_a_graft_that_is_said_twice_in_one_breath_is_excused_as_one() -> None:
     assert blamed(router) == 2
 
 
+def test_grafts_of_many_rpcs_that_are_read_in_one_turn_are_excused_once() -> None:
+    router = full()
+    router.handle(RpcsReceived(peer_id(9), [graft("news")] * 20), 9.5)
+    assert blamed(router) == 19
+
+
+def test_who_grafts_and_prunes_in_turn_is_excused_for_nothing() -> None:
+    router = full()
+    prune = control(prune=[{"topicID": b"news"}])
+    router.handle(RpcsReceived(peer_id(1), [prune, graft("news")] * 20), 5.0)
+    assert blamed(router) == 20
+
+
 def test_a_link_that_came_to_be_meanwhile_makes_it_all_forgotten() -> None:
     router = full()
     router.handle(PeerRemoved(peer_id(1)), 20.0)

@@ -153,6 +153,17 @@ def test_who_was_sent_away_is_refused_for_a_while_and_for_longer_the_next_time()
         assert stage.attacker.identity.peer_id in stage.attacked.node._services.switch.peers
 
 
+def test_who_is_sent_away_for_two_reasons_at_once_is_counted_and_refused_as_for_one() -> None:
+    stage = Stage()
+    workload, peer = stage.attacked.node._services.workload, stage.attacker.identity.peer_id
+    now = stage.simulation.clock.now
+    workload.send_away(peer, "one", now)
+    workload.send_away(peer, "two", now)
+    assert stage.statistics()["work_sent_away"] == 1
+    assert workload.refuse(peer, now + WORK.hold_off - 1) is not None
+    assert workload.refuse(peer, now + WORK.hold_off + 1) is None
+
+
 def test_who_behaved_for_long_is_kept_away_no_longer_than_the_first_time() -> None:
     stage = Stage()
     back_to_normal = stage.attacker.take
