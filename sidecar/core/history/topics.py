@@ -85,6 +85,8 @@ class TopicBackfill:
         self._calls: dict[PeerId, None] = {}  # peers that say that they have something
         self._called: dict[PeerId, None] = {}  # who called, and is asked now
         self._newcomers: dict[PeerId, None] = {}
+        # Until when a session with a newcomer lets be what was said just before it came, which gossip does not bring.
+        self._settling: dict[PeerId, float] = {}
         self._walks: dict[PeerId, _Walk] = {}
         self._strangers: dict[PeerId, float] = {}  # where the topic has no history, and until when that is believed
         self._later: dict[PeerId, float] = {}  # peers that refused: when they may be asked again
@@ -104,6 +106,7 @@ class TopicBackfill:
         self.peers[peer] = None
         if len(self._newcomers) < self._shared.config.newcomers:
             self._newcomers[peer] = None
+            self._settling[peer] = self._shared.now + self._shared.config.settle
             self._call_at(self._shared.now + self._shared.rng.uniform(0, self._shared.config.jitter))
 
     def gone(self, peer: PeerId) -> None:
@@ -111,7 +114,9 @@ class TopicBackfill:
         if peer not in self.peers:
             return
         del self.peers[peer]
-        for table in (self._calls, self._newcomers, self._walks, self._later, self._strangers, self._agreed):
+        for table in (
+            self._calls, self._newcomers, self._settling, self._walks, self._later, self._strangers, self._agreed,
+        ):  # fmt: skip
             table.pop(peer, None)
         session = self.sessions.get(peer)
         if session is not None:
@@ -246,6 +251,11 @@ class TopicBackfill:
                     self._walks[peer] = _Walk(boundary, began, clean)
             elif clean and peer in self.peers:
                 self._agree(peer, _Agreement(boundary, began - config.settle))
+            if outcome.began < self._settling.get(peer, -inf):
+                self._newcomers[peer] = None  # once more, for what was said just before it came
+                self._later[peer] = self._settling[peer] + self._shared.rng.uniform(0, config.jitter / 3)
+            else:
+                self._settling.pop(peer, None)
         if peer not in self._walks and outcome.end not in (End.AGREED, End.REFUSED):
             self._troubles += 1  # a walk counts once
         self._plan(outcome)
