@@ -22,7 +22,10 @@ def test_a_full_disk_is_told_and_lived_with(tmp_path: Path) -> None:
     assert played(disk.full(tmp_path, messages=5)).faults == []
 
 
-@pytest.mark.parametrize("fault", ["read-only", "failing", "slow 0.3"])
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param("read-only", marks=pytest.mark.slow), pytest.param("failing", marks=pytest.mark.slow), "slow 0.3"],
+)
 def test_a_disk_that_does_not_do_what_it_should_is_told_and_lived_with(tmp_path: Path, fault: str) -> None:
     assert played(disk.faulty(tmp_path, fault, messages=5)).faults == []
 
@@ -31,6 +34,7 @@ def test_a_damaged_file_is_told_and_replaced_only_where_it_is_a_memory(tmp_path:
     assert played(damage.play(tmp_path, large=120)).faults == []
 
 
+@pytest.mark.slow
 def test_a_store_that_is_stopped_now_and_then_loses_nothing(tmp_path: Path) -> None:
     found = played(stops.play(tmp_path, seed=7, step=37, again=2))
     assert found.faults == []

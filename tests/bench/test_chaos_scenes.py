@@ -14,10 +14,12 @@ def test_messages_that_a_sender_holds_outlive_its_clock_set_back(tmp_path: Path)
     assert asyncio.run(clock.durable(tmp_path / "play", "sender", -clock.STEP, messages=5)).faults == []
 
 
+@pytest.mark.slow
 def test_messages_that_a_receiver_holds_outlive_its_clock_set_ahead(tmp_path: Path) -> None:
     assert asyncio.run(clock.durable(tmp_path / "play", "receiver", clock.STEP, messages=5)).faults == []
 
 
+@pytest.mark.slow
 def test_a_node_whose_clock_is_set_back_is_heard_believed_and_found(tmp_path: Path) -> None:
     assert asyncio.run(clock.everything_else(tmp_path / "play", -clock.STEP, messages=5)).faults == []
 
@@ -28,6 +30,7 @@ def test_a_rolling_restart_loses_nothing_durable_and_nothing_of_a_topic_with_his
     assert found.seen.startswith("3 restarts")
 
 
+@pytest.mark.slow
 def test_what_the_last_release_keeps_is_there_after_an_upgrade(tmp_path: Path) -> None:
     try:
         found = asyncio.run(upgrade.play(tmp_path, messages=5))
