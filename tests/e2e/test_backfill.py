@@ -38,11 +38,11 @@ async def from_the_beginning(client: Client, count: int = COUNT) -> list[Message
     return found
 
 
-async def until_complete(client: Client) -> sidecar_client.Topic:
-    """The topic, once a peer was found to have nothing more."""
+async def until_complete(client: Client, until: float) -> sidecar_client.Topic:
+    """The topic, once a peer was found to have nothing more of what was said up to this time."""
     while True:
         (topic,) = [topic for topic in await client.topics() if topic.name == TOPIC]
-        if topic.complete_until is not None:
+        if topic.complete_until is not None and topic.complete_until >= until:
             return topic
 
 
@@ -63,7 +63,7 @@ async def _handed_on(tmp_path: Path) -> None:
                     got = await from_the_beginning(client)
                     assert Counter(message.data for message in got) == Counter(said)
                     assert {(message.sender, message.history) for message in got} == {(author, True)}
-                    topic = await until_complete(client)
+                    topic = await until_complete(client, max(message.receive_time for message in got))
                     assert topic.stored_messages == COUNT
                 first.popen.kill()
                 with joined(tmp_path / "3", address_of(second)) as third:
