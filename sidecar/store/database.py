@@ -113,9 +113,40 @@ def _probe(connection: sqlite3.Connection, schema: Schema) -> None:
         connection.execute(probe).fetchone()
 
 
-def touch(connection: sqlite3.Connection, schema: Schema) -> None:
-    """Write something that changes nothing. Raises sqlite3.Error."""
-    connection.execute(f"PRAGMA user_version = {schema.version}")
+class TransactedFile:
+    """What the stores that a `DatabaseKeeper` runs do alike with their files. Raises sqlite3.Error."""
+
+    def __init__(self, connection: sqlite3.Connection, schema: Schema) -> None:
+        """`connection`: whose transactions are begun and ended here."""
+        self._connection = connection
+        self._schema = schema
+        self._touched = 0
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def _undo_all(self) -> None:
+        """Undo the transaction, if there is one: SQLite has done it itself after some errors."""
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    def writes(self) -> int:
+        """Grows by what is written."""
+        return self._connection.total_changes + self._touched
+
+    def touch(self) -> None:
+        """Write something that changes nothing."""
+        self._connection.execute(f"PRAGMA user_version = {self._schema.version}")
+        self._touched += 1
+
+    def checkpoint(self) -> None:
+        """Outside of a transaction: bring the log into the database, and give back what it takes."""
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
 
 
 def because(path: Path, error: Exception) -> str:

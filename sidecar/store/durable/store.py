@@ -8,7 +8,7 @@ from ...core.classes import NamedTuple
 from ...core.durable import Acknowledgement, Outgoing, ranges
 from ...core.parameters import DurableConfig
 from ...core.types import PeerId
-from ..database import touch
+from ..database import TransactedFile
 from .database import SCHEMA, connect
 from .inbox import InboxTables, Waiting
 from .outbox import OutboxTables
@@ -42,24 +42,19 @@ class Changes(NamedTuple):
     sizes: Sizes
 
 
-class DurableStore:
+class DurableStore(TransactedFile):
     """Used by one thread. Everything but `begin`, `commit` and `roll_back` belongs between them."""
 
     def __init__(self, path: Path, config: DurableConfig, wall: Callable[[], float] = time.time) -> None:
         """Open the file, or make it. Raises StorageError. `wall`: seconds since 1970."""
-        self._connection = connect(path)
-        self._touched = 0
+        super().__init__(connect(path), SCHEMA)
         self._wall = wall
         try:
             self.outbox = OutboxTables(self._connection, config, wall)
             self.inbox = InboxTables(self._connection, config, wall)
         except BaseException:
-            self._connection.close()
+            self.close()
             raise
-
-    def begin(self) -> None:
-        """Begin a transaction."""
-        self._connection.execute("BEGIN IMMEDIATE")
 
     def savepoint(self) -> None:
         """Begin a part of it."""
@@ -99,8 +94,7 @@ class DurableStore:
 
     def roll_back(self) -> None:
         """Undo the transaction."""
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+        self._undo_all()
         self._forget_changes()
         self._recount()
 
@@ -128,20 +122,3 @@ class DurableStore:
         self.inbox.expire(_EXPIRED_AT_ONCE)
         self.outbox.prune()
         self.inbox.prune()
-
-    def writes(self) -> int:
-        """Grows by what is written."""
-        return self._connection.total_changes + self._touched
-
-    def touch(self) -> None:
-        """Write something that changes nothing."""
-        touch(self._connection, SCHEMA)
-        self._touched += 1
-
-    def checkpoint(self) -> None:
-        """Bring the log into the database, and give back what it takes."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._connection.close()

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from ...core.classes import NamedTuple
 from ...core.parameters import HistoryConfig
-from ..database import touch
+from ..database import TransactedFile
 from .database import SCHEMA, connect
 from .lost import Lost
 from .reading import FLAG_HISTORY, Reads
@@ -109,7 +109,7 @@ class _Topic:
         return made
 
 
-class HistoryStore:
+class HistoryStore(TransactedFile):
     """Used by one thread."""
 
     def __init__(
@@ -127,50 +127,51 @@ class HistoryStore:
         `epoch`, `counter`: of the cursors that were given out in this run already, before there was a file. `suspect`:
         something was wrong with the file. `wall`: seconds since 1970.
         """
-        self._db, self.notice = connect(path, suspect=suspect)
-        self._touched = 0
+        connection, self.notice = connect(path, suspect=suspect)
+        super().__init__(connection, SCHEMA)
         self._config = config
         self._wall = wall
         self._topics: dict[int, _Topic] = {}
         self._undo: dict[int, _Topic | None] = {}  # what this transaction has touched, as it was before
         self._looked = 0.0  # for topics that have lapsed
         self._more = False  # whether there is more to evict
-        self.reads = Reads(self._db, self._topics)
+        self.reads = Reads(self._connection, self._topics)
         try:
             self._load()
-            row = self._db.execute("SELECT epoch, reserved FROM cursors").fetchone()
+            row = self._connection.execute("SELECT epoch, reserved FROM cursors").fetchone()
             self.epoch = epoch or (os.urandom(EPOCH_BYTES) if row is None else bytes(row[0]))
             """The first half of every cursor."""
             self._kept_epoch = b"" if row is None else bytes(row[0])
             self._reserved = 0 if row is None else row[1]
-            newest = self._db.execute("SELECT cursor + count FROM messages ORDER BY cursor DESC LIMIT 1").fetchone()
+            newest = self._connection.execute(
+                "SELECT cursor + count FROM messages ORDER BY cursor DESC LIMIT 1"
+            ).fetchone()
             # The clock counts as well: a disk that refuses leads back to no counter of before, unless it was set back.
             self.counter = counter or max(self._reserved, newest[0] if newest else 0, int(wall() * 1e6))
             """Above this, no counter has ever been given out."""
             self._reserve_now()
         except BaseException:
-            self._db.close()
+            self.close()
             raise
 
     def _reserve_now(self) -> None:
         """Before any counter is used, and whatever becomes of the power. A disk that refuses is asked again."""
         before = self._reserved, self._kept_epoch
         try:
-            self._db.execute("PRAGMA synchronous = FULL")
+            self._connection.execute("PRAGMA synchronous = FULL")
             self.begin()
             self._reserve(self.counter)
-            self._db.execute("COMMIT")
+            self._connection.execute("COMMIT")
         except sqlite3.Error:
             self._reserved, self._kept_epoch = before
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._undo_all()
         finally:
-            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def _load(self) -> None:
         self._topics |= {
             number: _Topic(StoredTopic(number, name, bool(sign)), used, messages, size, Lost.load(lost), evicted)
-            for number, name, sign, used, messages, size, lost, evicted in self._db.execute(
+            for number, name, sign, used, messages, size, lost, evicted in self._connection.execute(
                 "SELECT id, name, sign, used, messages, bytes, lost, evicted FROM topics"
             )
         }
@@ -184,10 +185,6 @@ class HistoryStore:
         return {number: self._size(topic) for number, topic in self._topics.items()}
 
     # ------------------------------------------------------------ transactions
-
-    def begin(self) -> None:
-        """Begin a transaction."""
-        self._db.execute("BEGIN IMMEDIATE")
 
     def savepoint(self) -> None:
         """Begin a part of it."""
@@ -203,12 +200,12 @@ class HistoryStore:
         try:
             touched = [self._topics[number] for number in self._undo if number in self._topics]
             for topic in touched:
-                self._db.execute(
+                self._connection.execute(
                     "UPDATE topics SET used = ?, messages = ?, bytes = ? WHERE id = ?",
                     (topic.used, topic.messages, topic.bytes, topic.stored.id),
                 )
             sizes = {topic.stored.id: self._size(topic) for topic in touched}
-            self._db.execute("COMMIT")
+            self._connection.execute("COMMIT")
         except BaseException:
             self.roll_back()
             raise
@@ -217,8 +214,7 @@ class HistoryStore:
 
     def roll_back(self) -> None:
         """Undo the transaction."""
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        self._undo_all()
         for number, before in self._undo.items():
             if before is None:
                 self._topics.pop(number, None)
@@ -226,25 +222,8 @@ class HistoryStore:
                 self._topics[number] = before
         self._undo.clear()
         self.reads.forget()
-        row = self._db.execute("SELECT epoch, reserved FROM cursors").fetchone()
+        row = self._connection.execute("SELECT epoch, reserved FROM cursors").fetchone()
         self._kept_epoch, self._reserved = (b"", 0) if row is None else (bytes(row[0]), row[1])
-
-    def writes(self) -> int:
-        """Grows by what is written."""
-        return self._db.total_changes + self._touched
-
-    def touch(self) -> None:
-        """Write something that changes nothing."""
-        touch(self._db, SCHEMA)
-        self._touched += 1
-
-    def checkpoint(self) -> None:
-        """Bring the log into the database, and give back what it takes."""
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
 
     def _touch(self, number: int) -> _Topic:
         """A topic that this transaction changes."""
@@ -256,7 +235,7 @@ class HistoryStore:
 
     def _size(self, topic: _Topic) -> TopicSize:
         if topic.oldest is None:
-            found = self._db.execute(
+            found = self._connection.execute(
                 "SELECT min(received) FROM messages WHERE topic = ?", (topic.stored.id,)
             ).fetchone()[0]
             topic.oldest = found or 0
@@ -269,7 +248,7 @@ class HistoryStore:
         if counter + _RESERVED // 2 <= self._reserved and self._kept_epoch == self.epoch:
             return
         reserved = max(counter, self._reserved) + _RESERVED
-        self._db.execute(
+        self._connection.execute(
             "INSERT INTO cursors VALUES (1, ?, ?) ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, "
             "reserved = excluded.reserved",
             (self.epoch, reserved),
@@ -281,7 +260,7 @@ class HistoryStore:
         if topic.id in self._topics:
             return
         lost = Lost(born)
-        self._db.execute(
+        self._connection.execute(
             "INSERT INTO topics VALUES (?, ?, ?, ?, 0, 0, ?, 0)",
             (topic.id, topic.name, topic.sign, self._wall(), lost.dump()),
         )
@@ -292,7 +271,7 @@ class HistoryStore:
         """A topic of which nothing is there is signed, or is not, from now on."""
         self.add(topic, 0)
         self._touch(topic.id).stored = topic
-        self._db.execute("UPDATE topics SET sign = ? WHERE id = ?", (topic.sign, topic.id))
+        self._connection.execute("UPDATE topics SET sign = ? WHERE id = ?", (topic.sign, topic.id))
 
     def used(self, topics: Iterable[int]) -> None:
         """Apps use these topics now."""
@@ -334,7 +313,7 @@ class HistoryStore:
         start = 0
         for block in _BLOCKS:
             while len(rows) - start >= block:
-                self._db.execute(_INSERTIONS[block], list(chain.from_iterable(rows[start : start + block])))
+                self._connection.execute(_INSERTIONS[block], list(chain.from_iterable(rows[start : start + block])))
                 start += block
         self.reads.added(number, [row[3] for row in rows], [row[0] for row in rows])
         topic.messages += len(rows) * kept.count
@@ -370,8 +349,8 @@ class HistoryStore:
         """Forget topics, with all that there is of them."""
         for number, topic in list(self._topics.items()):
             if topic.stored.name in names:
-                self._db.execute("DELETE FROM messages WHERE topic = ?", (number,))
-                self._db.execute("DELETE FROM topics WHERE id = ?", (number,))
+                self._connection.execute("DELETE FROM messages WHERE topic = ?", (number,))
+                self._connection.execute("DELETE FROM topics WHERE id = ?", (number,))
                 self._undo.setdefault(number, topic)
                 del self._topics[number]
 
@@ -386,14 +365,14 @@ class HistoryStore:
         number = topic.stored.id
         for _ in range(_EVICTIONS):
             bound = (number, min(before, float(1 << 62)), _EVICTED_AT_ONCE, min(size, float(1 << 62)))
-            told, messages, freed, latest = self._db.execute(
+            told, messages, freed, latest = self._connection.execute(
                 "SELECT group_concat(cursor || ',' || count || ',' || (flags & 1), ';'), ifnull(sum(count), 0), "
                 f"ifnull(sum(length(raw) + {ROW_OVERHEAD}), 0), ifnull(max(received), 0) FROM ({_OLDEST})",
                 bound,
             ).fetchone()
             if not messages:
                 return
-            self._db.execute(f"DELETE FROM messages WHERE cursor IN (SELECT cursor FROM ({_OLDEST}))", bound)
+            self._connection.execute(f"DELETE FROM messages WHERE cursor IN (SELECT cursor FROM ({_OLDEST}))", bound)
             topic.messages -= messages
             topic.bytes -= freed
             topic.evicted = max(topic.evicted, latest)
@@ -408,7 +387,7 @@ class HistoryStore:
     def _lose(self, topic: _Topic, lost: Lost) -> None:
         topic.lost = Lost.load(topic.lost.dump())  # the other one is for the case that all this is undone
         topic.lost.merge(lost)
-        self._db.execute(
+        self._connection.execute(
             "UPDATE topics SET lost = ?, evicted = ? WHERE id = ?", (topic.lost.dump(), topic.evicted, topic.stored.id)
         )
 
