@@ -111,9 +111,7 @@ class Subscription(Outlet):
         self._behind: Behind | None = None
         self._returns: Behind | None = None  # to what a reader goes back that is too slow
         self._reading = False
-        self._replay: deque[TopicChunk | Gap] = (
-            deque()
-        )  # a page, or what shares its bytes with the memory of the topics
+        self._replay: deque[TopicChunk | Gap] = deque()  # a page, or what shares its bytes with the topics' memory
         self._queue: deque[TopicChunk | Gap] = deque()
         self._messages = 0
         self._bytes = 0

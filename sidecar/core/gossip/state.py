@@ -616,7 +616,7 @@ class GossipState:
 
     def ease(self, peer: GossipPeer) -> float:
         """How much less than usual the peer may bring: see `Pacing`."""
-        return self.pacing.ease if peer.flood is not None and peer.flood.alone(self.now) else 1.0
+        return self.pacing.ease if self.floods(peer) else 1.0
 
     def flood(self, peer: GossipPeer) -> FloodRecord:
         """What is known of what a heavy peer brings."""

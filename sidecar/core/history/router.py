@@ -103,6 +103,11 @@ class HistoryRouter:
         """Whether the topic is one of its own."""
         return topic in self._topics
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Those of its own."""
+        return tuple(self._topics)
+
     def statistics(self) -> BackfillStatistics:
         """Totals since the start, and what is under way now: a copy."""
         counts = self._shared.counts

@@ -67,9 +67,8 @@ class HistoryService(SimpleHandler, Service[history.AppInput], Follower[gossip.T
                 self.handle(history.HistoryTopicLeft(topic), now)
             case gossip.TopicJoined(topic) if not self.router.keeps(topic):
                 self.handle(history.HistoryTopicKept(topic), now)
-                view = next((view for view in self._gossip.router.topics() if view.topic == topic), None)
-                for peer in view.peers if view is not None else ():
-                    self._came(peer, topic)
+                for member, _ in self._gossip.router.members(topic):
+                    self._came(member, topic)
 
     def _came(self, peer_id: PeerId, topic: str) -> None:
         peer = self._switch.peers.get(peer_id)
@@ -177,9 +176,9 @@ class HistoryService(SimpleHandler, Service[history.AppInput], Follower[gossip.T
     def peer_updated(self, peer: Peer, now: float) -> None:
         """It may speak the protocol from now on."""
         if self._on and peer.speaks(self._protocol):
-            for view in self._gossip.router.topics():
-                if self.router.keeps(view.topic) and peer.id in view.peers:
-                    self._put(history.HistoryPeerCame(peer.id, view.topic))
+            for topic in self.router.topics:
+                if any(member == peer.id for member, _ in self._gossip.router.members(topic)):
+                    self._put(history.HistoryPeerCame(peer.id, topic))
 
     @override
     def peer_gone(self, peer: Peer, now: float) -> None:
