@@ -8,6 +8,8 @@ from typing import Self
 from bench.apps import Node, multiple
 from bench.ours import SidecarSubject
 
+KINDS = {"unsigned": False, "signed": True}
+"""What pairs are measured with: names, and whether messages are signed."""
 _SIZE, _WINDOW = 100, 1024  # bytes; messages on the way
 
 

@@ -21,10 +21,9 @@ import sidecar_client
 from sidecar_client.v1 import pubsub_pb2
 
 from bench.apps import Node
-from bench.gossip_pair import GossipPair, cpu_ns
+from bench.gossip_pair import KINDS, GossipPair, cpu_ns
 from bench.sidecars import Sidecar
 
-KINDS = {"unsigned": False, "signed": True}
 _FEW = ("--api-history-messages", "1000")  # in memory, so that what is read back comes from the disk
 FLAGS: dict[str, tuple[str, ...]] = {
     "without": _FEW,

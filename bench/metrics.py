@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.apps import Node
-from bench.gossip_pair import GossipPair
+from bench.gossip_pair import KINDS, GossipPair
 from bench.measure import resident_mb
 from bench.page import processor
 from bench.sidecars import Sidecar, start_sidecar
@@ -27,7 +27,6 @@ _TARGET = Path(__file__).parents[1] / "docs" / "benchmarks-metrics.md"
 _METRICS = ("--metrics", "127.0.0.1:0")
 _SETTLE_SECONDS = 2.0
 _SCRAPE_SECONDS = 1.0
-KINDS = {"unsigned": False, "signed": True}
 
 
 class Round(NamedTuple):

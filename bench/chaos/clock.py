@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sidecar_client import Client, DurableOutcome, SidecarError
 
 from bench.chaos.clocked import Offset
+from bench.chaos.mesh import connected
 from bench.chaos.node import PATIENCE, Node
 from bench.chaos.scene import Found, Plan, Scene
 from bench.chaos.traffic import Inbox, Listener, running, store, until, until_true
@@ -166,7 +167,7 @@ async def everything_else(place: Path, step: float, messages: int) -> Found:
             clock.set(offset)
             set_node.listen = "/ip4/127.0.0.1/tcp/0"  # so that its old address is of no use
             await set_node.start()
-            if not await until_true(lambda: _connected(other, set_node)):
+            if not await until_true(lambda: connected(other, set_node)):
                 faults.append(f"{moment}, it has forgotten whom it knew")
                 continue
             faults += await _named(set_node, other, f"clock-{offset:+.0f}", moment)
@@ -196,20 +197,11 @@ async def _gossip(node: Node, clock: Offset, listener: Listener, step: float, me
             for text in texts:
                 await client.publish(_TOPIC, text.encode(), minimum_peers=1, timeout=PATIENCE)
         expected += texts
-        if not await until(partial(_all_there, listener, expected)):
+        if not await until(partial(listener.has, expected)):
             return [f"{moment}: {len(listener.missing(expected))} publications were not delivered"]
     if listener.repeated:
         return [f"{len(listener.repeated)} publications were delivered twice"]
     return []
-
-
-def _all_there(listener: Listener, texts: list[str]) -> bool:
-    return not listener.missing(texts)
-
-
-async def _connected(one: Node, other: Node) -> bool:
-    async with one.connect() as client:
-        return any([peer.peer_id == other.peer_id async for peer in client.peers(connected_only=True)])
 
 
 async def _connects(client: Client, peer_id: str) -> bool:

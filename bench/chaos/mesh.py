@@ -35,6 +35,12 @@ async def mesh(nodes: Sequence[Node]) -> AsyncIterator[None]:
         await asyncio.gather(*(node.stop() for node in started))
 
 
+async def connected(one: Node, other: Node) -> bool:
+    """Whether a node has a connection to another."""
+    async with one.connect() as client:
+        return any([peer.peer_id == other.peer_id async for peer in client.peers(connected_only=True)])
+
+
 def _bootstrap(others: Sequence[Node]) -> list[str]:
     return [word for other in others for word in ("--bootstrap", other.address)]
 

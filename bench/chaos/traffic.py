@@ -3,25 +3,26 @@
 import asyncio
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from sidecar_client import Client, Durable, Lagged, Request, SendOutcome, SidecarError
 
 from bench.chaos.node import PATIENCE, Node
+from sidecar.core.override import override
 
 _LOOK = 0.02  # seconds between two looks at whether something has come about
 
 
 async def until(reached: Callable[[], bool], patience: float = PATIENCE) -> bool:
     """Wait for something; whether it came about in time."""
-    deadline = time.monotonic() + patience
-    while not reached():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(_LOOK)
-    return True
+
+    async def ask() -> bool:
+        return reached()
+
+    return await until_true(ask, patience)
 
 
 async def until_true(ask: Callable[[], Awaitable[bool]], patience: float = PATIENCE) -> bool:
@@ -59,7 +60,21 @@ async def store(client: Client, to: str, protocol: str, text: str, ttl: float | 
             await asyncio.sleep(_LOOK)
 
 
-class Inbox:
+class Reader:
+    """An app that notes what it gets, by its text."""
+
+    got: Mapping[str, object]
+
+    def missing(self, texts: Iterable[str]) -> list[str]:
+        """Those of the texts that it has not got."""
+        return [text for text in texts if text not in self.got]
+
+    def has(self, texts: Iterable[str]) -> bool:
+        """Whether it has got them all."""
+        return not self.missing(texts)
+
+
+class Inbox(Reader):
     """An app that settles all durable messages of a protocol. Those of one sender are numbered texts: `NAME-NUMBER`."""
 
     def __init__(self, node: Node, protocol: str) -> None:
@@ -92,11 +107,8 @@ class Inbox:
                 self.faults.append(f"{text} came after {name}-{self._last[name]}")
             self._last[name] = int(number)
 
-    def missing(self, texts: Iterable[str]) -> list[str]:
-        return [text for text in texts if text not in self.got]
 
-
-class Listener:
+class Listener(Reader):
     """An app that reads a topic, and goes on behind the last message that it has when it lost its sidecar."""
 
     def __init__(self, node: Node, topic: str) -> None:
@@ -130,39 +142,50 @@ class Listener:
             self.repeated.append(text)
         self.got.setdefault(text, time.monotonic())
 
-    def missing(self, texts: Iterable[str]) -> list[str]:
-        return [text for text in texts if text not in self.got]
 
+class Worker(ABC):
+    """An app that does the next piece of its work at a rate; a sidecar that is away makes it late."""
 
-class Publisher:
-    """An app that publishes numbered texts on a topic, `NAME-NUMBER`, each until it is known to have gone out."""
-
-    def __init__(self, node: Node, topic: str, name: str, rate: float, minimum_peers: int = 1) -> None:
-        """`rate`: messages a second. `minimum_peers`: of the topic, which each message waits for."""
+    def __init__(self, node: Node, rate: float) -> None:
+        """`rate`: pieces a second."""
         self._node = node
-        self._topic = topic
-        self._minimum_peers = minimum_peers
-        self._name = name
         self._interval = 1.0 / rate
-        self.published: dict[str, float] = {}  # when each was first tried, monotonic seconds
         self._stopping = False
 
     def stop(self) -> None:
-        """Publish what is under way, and nothing more."""
+        """Do what is under way, and nothing more."""
         self._stopping = True
 
     async def run(self) -> None:
-        """Until it is stopped; a sidecar that is away makes it late."""
+        """Until it is stopped."""
         due = time.monotonic()
         async with self._node.connect() as client:
             number = 0
             while not self._stopping:
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-                await self._publish(client, f"{self._name}-{number}")
+                await self._work(client, number)
                 number += 1
                 due = max(due + self._interval, time.monotonic() - 1.0)
 
-    async def _publish(self, client: Client, text: str) -> None:
+    @abstractmethod
+    async def _work(self, client: Client, number: int) -> None:
+        """Do the piece with this number, counted from 0."""
+
+
+class Publisher(Worker):
+    """An app that publishes numbered texts on a topic, `NAME-NUMBER`, each until it is known to have gone out."""
+
+    def __init__(self, node: Node, topic: str, name: str, rate: float, minimum_peers: int = 1) -> None:
+        """`rate`: messages a second. `minimum_peers`: of the topic, which each message waits for."""
+        super().__init__(node, rate)
+        self._topic = topic
+        self._minimum_peers = minimum_peers
+        self._name = name
+        self.published: dict[str, float] = {}  # when each was first tried, monotonic seconds
+
+    @override
+    async def _work(self, client: Client, number: int) -> None:
+        text = f"{self._name}-{number}"
         self.published[text] = time.monotonic()
         while True:
             with contextlib.suppress(SidecarError):
@@ -177,66 +200,44 @@ class Publisher:
             await asyncio.sleep(_LOOK)
 
 
-class Sender:
+class Sender(Worker):
     """An app that sends numbered durable messages to some peers in turn, `NAME>NUMBER OF PEER-NUMBER`."""
 
     def __init__(self, node: Node, others: Sequence[Node], protocol: str, name: str, rate: float) -> None:
-        self._node = node
+        super().__init__(node, rate)
         self._others = others
         self._protocol = protocol
         self._name = name
-        self._interval = 1.0 / rate
         self.stored: list[tuple[Node, str]] = []
-        self._stopping = False
 
-    def stop(self) -> None:
-        self._stopping = True
-
-    async def run(self) -> None:
-        due = time.monotonic()
-        async with self._node.connect() as client:
-            number = 0
-            while not self._stopping:
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                to = self._others[number % len(self._others)]
-                text = f"{self._name}>{number % len(self._others)}-{number}"
-                await store(client, to.peer_id, self._protocol, text)
-                self.stored.append((to, text))
-                number += 1
-                due = max(due + self._interval, time.monotonic() - 1.0)
+    @override
+    async def _work(self, client: Client, number: int) -> None:
+        to = self._others[number % len(self._others)]
+        text = f"{self._name}>{number % len(self._others)}-{number}"
+        await store(client, to.peer_id, self._protocol, text)
+        self.stored.append((to, text))
 
 
-class Asker:
+class Asker(Worker):
     """An app that makes requests of some peers in turn, each once, and counts how they ended."""
 
     def __init__(self, node: Node, others: Sequence[Node], protocol: str, rate: float) -> None:
-        self._node = node
+        super().__init__(node, rate)
         self._others = others
         self._protocol = protocol
-        self._interval = 1.0 / rate
         self.ended: Counter[str] = Counter()
         self.longest = 0.0  # seconds that one took, however it ended
-        self._stopping = False
 
-    def stop(self) -> None:
-        self._stopping = True
-
-    async def run(self) -> None:
-        due = time.monotonic()
-        async with self._node.connect() as client:
-            number = 0
-            while not self._stopping:
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                begun = time.monotonic()
-                to = self._others[number % len(self._others)]
-                try:
-                    answer = await client.request(to.peer_id, self._protocol, b"%d" % number, timeout=PATIENCE)
-                    self.ended["answered" if answer == b"%d" % number else "wrong"] += 1
-                except SidecarError as error:
-                    self.ended[type(error).__name__] += 1
-                self.longest = max(self.longest, time.monotonic() - begun)
-                number += 1
-                due = max(due + self._interval, time.monotonic() - 1.0)
+    @override
+    async def _work(self, client: Client, number: int) -> None:
+        begun = time.monotonic()
+        to = self._others[number % len(self._others)]
+        try:
+            answer = await client.request(to.peer_id, self._protocol, b"%d" % number, timeout=PATIENCE)
+            self.ended["answered" if answer == b"%d" % number else "wrong"] += 1
+        except SidecarError as error:
+            self.ended[type(error).__name__] += 1
+        self.longest = max(self.longest, time.monotonic() - begun)
 
 
 async def echo(node: Node, protocol: str) -> None:

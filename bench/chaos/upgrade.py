@@ -19,6 +19,7 @@ from pathlib import Path
 from sidecar_client import PermissionDenied, QuotaExceeded
 
 import sidecar
+from bench.chaos.mesh import connected
 from bench.chaos.node import PATIENCE, Node
 from bench.chaos.scene import Found, Plan, Scene, Skipped
 from bench.chaos.traffic import Inbox, Listener, running, store, until, until_true
@@ -80,7 +81,7 @@ async def play(place: Path, messages: int) -> Found:
                 await _upgrade(node)
                 if node.peer_id != before:
                     faults.append(f"{node.home.name} has another key")
-                if not await until_true(partial(_connected, one, other)):
+                if not await until_true(partial(connected, one, other)):
                     faults.append(f"{node.home.name} does not come back to whom it knew")
                 published += await _publish((one, other), listeners, name, messages, faults)
             faults += await _kept(one, token)
@@ -137,25 +138,16 @@ async def _publish(
                 published.append(f"{name}-{number}-{each}")
                 await client.publish(_TOPIC, published[-1].encode(), minimum_peers=1, timeout=PATIENCE)
     for listener in listeners:
-        if not await until(partial(_has, listener, published)):
+        if not await until(partial(listener.has, published)):
             faults.append(f"{name}: {len(listener.missing(published))} publications were not delivered")
         if listener.repeated:
             faults.append(f"{name}: {len(listener.repeated)} publications came again")
     return published
 
 
-def _has(listener: Listener, texts: Sequence[str]) -> bool:
-    return not listener.missing(texts)
-
-
 async def _in_topic(node: Node) -> bool:
     async with node.connect() as client:
         return any(topic.name == _TOPIC and topic.mesh_peer_ids for topic in await client.topics())
-
-
-async def _connected(one: Node, other: Node) -> bool:
-    async with one.connect() as client:
-        return any([peer.peer_id == other.peer_id async for peer in client.peers(connected_only=True)])
 
 
 async def _kept(node: Node, token: Path) -> list[str]:
